@@ -1,0 +1,104 @@
+package selector_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// The floor: a cursor that one goroutine owns, over a slice that never changes.
+func BenchmarkFloor(b *testing.B) {
+	peers := names("p", 100)
+	i, length := 0, 0
+	for b.Loop() {
+		if i++; i == len(peers) {
+			i = 0
+		}
+		length += len(peers[i])
+	}
+	if length < 0 {
+		b.Fatal()
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	for _, n := range []int{3, 100, 1000} {
+		s := ofStrings("me")
+		s.Set(names("p", n))
+		b.Run(fmt.Sprintf("members=%d/goroutines=1", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Next(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	s := ofStrings("me")
+	s.Set(names("p", 100))
+	b.Run("members=100/goroutines=2", func(b *testing.B) {
+		b.ReportAllocs()
+		together(b, 2, func() error { _, err := s.Next(); return err })
+	})
+}
+
+// together runs f b.N times, shared between goroutines; the figure is the time
+// by the clock over all picks.
+func together(b *testing.B, goroutines int, f func() error) {
+	b.Helper()
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		n := b.N / goroutines
+		if g == 0 {
+			n = b.N - n*(goroutines-1)
+		}
+		wg.Go(func() {
+			for range n {
+				if err := f(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkAll(b *testing.B) {
+	s := ofStrings("me")
+	s.Set(names("p", 100))
+	b.ReportAllocs()
+	for b.Loop() {
+		for range s.All() {
+		}
+	}
+}
+
+// One leaves and one joins at each Set.
+func BenchmarkSet(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			s := ofStrings("me")
+			base := names("p", n-1)
+			one, other := append(slices.Clone(base), "x"), append(slices.Clone(base), "y")
+			s.Set(one)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Set(other)
+				one, other = other, one
+			}
+		})
+	}
+}
+
+func BenchmarkQualityUnderChurn(b *testing.B) {
+	var q quality
+	for b.Loop() {
+		q = churn(b, "me", 100, 100_000, 37)
+	}
+	b.ReportMetric(q.spread, "max/min")
+	b.ReportMetric(float64(q.longest), "longest-wait")
+	b.ReportMetric(q.flapper, "flapper-share")
+	b.ReportMetric(0, "ns/op")
+}
