@@ -62,19 +62,20 @@ func ExampleSelector_All() {
 func ExampleSelector_Set() {
 	s := selector.New(selector.Config[string]{ID: func(s string) string { return s }, Seed: "client-1"})
 	turns := func(n int) {
+		var got []string
 		for range n {
 			p, _ := s.Next()
-			fmt.Print(p, " ")
+			got = append(got, p)
 		}
-		fmt.Println()
+		fmt.Println(got)
 	}
 	s.Set([]string{"a", "b", "c", "d"})
 	turns(6)
 	s.Set([]string{"d", "c", "b"}) // a has left
 	turns(6)
 	// Output:
-	// b d a c b d
-	// c b d c b d
+	// [b d a c b d]
+	// [c b d c b d]
 }
 
 func ExampleSelector_Next() {

@@ -167,15 +167,14 @@ func (s *Selector[T]) weave(old *ring[T], from int, joined []*seat[T]) (next *ri
 		c := old.seats[(from+k)%n]
 		if c.round != s.round {
 			delete(s.seats, c.id)
-			start[k+1] = start[k]
-			continue
+		} else {
+			for len(joined) > 0 && s.rand.IntN(stay+len(joined)) < len(joined) {
+				add(joined[0])
+				joined = joined[1:]
+			}
+			stay--
+			add(c)
 		}
-		for len(joined) > 0 && s.rand.IntN(stay+len(joined)) < len(joined) {
-			add(joined[0])
-			joined = joined[1:]
-		}
-		stay--
-		add(c)
 		start[k+1] = len(next.seats)
 	}
 	for _, c := range joined {
