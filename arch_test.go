@@ -1,0 +1,219 @@
+// Package peer_test keeps the arrows between the packages of this module: what
+// the compiler would allow and the design does not. Each arrow says why it is
+// there; whoever wants to change one changes it here, in the open.
+//
+//	cmd/peer ─► agent ─► cluster       who is alive
+//	   │          ├────► selector      whose turn
+//	   │          └────► lockclient    who may go in
+//	   ├──► agent/api                  a leaf: wire shapes and a client
+//	   └──► lockclient, cluster        locks and keys need no agent
+//	testcluster ─► all of them, and imported by tests only
+package peer_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/peerhq/peer"
+
+// edge is one import: in the Go file at path file, slashes and relative to the
+// top, of the package pkg.
+type edge struct{ file, pkg string }
+
+// in says whether e stands in one of the rooms, or below it.
+func (e edge) in(rooms ...string) bool {
+	return slices.ContainsFunc(rooms, func(r string) bool { return strings.HasPrefix(e.file, r+"/") })
+}
+
+// of says whether e imports one of the packages, or one below it.
+func (e edge) of(pkgs ...string) bool {
+	return slices.ContainsFunc(pkgs, func(p string) bool { return e.pkg == p || strings.HasPrefix(e.pkg, p+"/") })
+}
+
+// ours says whether e imports one of this module's rooms.
+func (e edge) ours(rooms ...string) bool {
+	return slices.ContainsFunc(rooms, func(r string) bool { return e.of(module + "/" + r) })
+}
+
+func (e edge) test() bool { return strings.HasSuffix(e.file, "_test.go") }
+
+// standard says whether e imports the standard library: its paths have no dot
+// before the first slash.
+func (e edge) standard() bool {
+	first, _, _ := strings.Cut(e.pkg, "/")
+	return !strings.Contains(first, ".")
+}
+
+// arrows are what must not be imported, and why.
+var arrows = []struct {
+	name   string
+	why    string
+	broken func(edge) bool
+}{
+	{
+		"organs apart",
+		"cluster, selector and lockclient never import one another, nor the agent that joins them: who is alive, whose turn and who may go in are three answers, each to be understood, tested and used without the others",
+		func(e edge) bool {
+			for _, room := range []string{"cluster", "selector", "lockclient"} {
+				if e.in(room) {
+					return e.of(module) && !e.ours(room) && !(e.test() && e.ours("testcluster"))
+				}
+			}
+			return false
+		},
+	},
+	{
+		"selector alone",
+		"selector is standard library only: programs import it to pick a peer in nanoseconds and must not pay for it in dependencies",
+		func(e edge) bool { return e.in("selector") && !e.standard() && !e.ours("selector") },
+	},
+	{
+		"api a leaf",
+		"agent/api imports nothing of this module and nothing but the standard library: any Go program imports it to talk to the agent beside it, without building an agent into itself",
+		func(e edge) bool {
+			return e.in("agent/api") && !e.test() && !e.standard() && !e.ours("agent/api")
+		},
+	},
+	{
+		"memberlist in one room",
+		"only cluster knows memberlist: it hides states and races, and cluster's own table is what everybody else may trust",
+		func(e edge) bool { return e.of("github.com/hashicorp/memberlist") && !e.in("cluster") },
+	},
+	{
+		"Redis in one room",
+		"only lockclient knows Redis: what a lock promises is kept in one place, beside its scripts",
+		func(e edge) bool { return e.of("github.com/redis/go-redis") && !e.in("lockclient", "testcluster") },
+	},
+	{
+		"embedded Redis for dev and tests",
+		"miniredis belongs to peer dev and to tests: no agent may stand on a Redis that dies with it",
+		func(e edge) bool {
+			return e.of("github.com/alicebob/miniredis") && !e.in("cmd/peer", "testcluster") && !e.test()
+		},
+	},
+	{
+		"flags in one room",
+		"only cmd/peer knows the command line: a setting is a field of the Config of the package that uses it",
+		func(e edge) bool { return e.of("github.com/urfave/cli") && !e.in("cmd/peer") },
+	},
+	{
+		"testcluster for tests",
+		"testcluster is imported by tests only: nothing of the simulated world may reach the shipped binary",
+		func(e edge) bool { return e.ours("testcluster") && !e.in("testcluster") && !e.test() },
+	},
+	{
+		"nothing above cmd",
+		"nobody imports cmd/peer: what two commands share lives in the room that it is about",
+		func(e edge) bool { return e.ours("cmd") && !e.in("cmd") },
+	},
+}
+
+// drawers are directories that collect what nobody found a place for.
+var drawers = []string{"util", "utils", "pkg", "internal", "common", "helper", "helpers", "misc", "shared"}
+
+func TestArrows(t *testing.T) {
+	edges, dirs := survey(t, ".")
+	for _, e := range edges {
+		for _, a := range arrows {
+			if a.broken(e) {
+				t.Errorf("%s imports %s.\n%s.", e.file, e.pkg, a.why)
+			}
+		}
+	}
+	for _, d := range dirs {
+		if slices.Contains(drawers, path.Base(d)) {
+			t.Errorf("there is a directory %s.\nA package is named for what it provides; what lies in a drawer called %q belongs to the room that uses it.", d, path.Base(d))
+		}
+	}
+	if len(edges) < 20 {
+		t.Errorf("saw %d imports only: is this the top of the module?", len(edges))
+	}
+}
+
+// The arrows bite: each of these imports breaks the arrow named, or none.
+func TestArrowsBite(t *testing.T) {
+	for _, c := range []struct{ file, pkg, want string }{
+		{"cluster/table.go", module + "/selector", "organs apart"},
+		{"selector/ring.go", module + "/cluster", "organs apart, selector alone"},
+		{"lockclient/acquire.go", module + "/agent/api", "organs apart"},
+		{"lockclient/acquire_test.go", module + "/testcluster", ""},
+		{"cluster/start_test.go", module + "/lockclient", "organs apart"},
+		{"cluster/table.go", "github.com/hashicorp/memberlist", ""},
+		{"selector/bench_test.go", "google.golang.org/grpc", "selector alone"},
+		{"selector/ring.go", "sync/atomic", ""},
+		{"agent/api/client.go", module + "/cluster", "api a leaf"},
+		{"agent/api/client.go", "github.com/hashicorp/go-hclog", "api a leaf"},
+		{"agent/agent.go", module + "/cluster", ""},
+		{"agent/agent.go", "github.com/hashicorp/memberlist", "memberlist in one room"},
+		{"agent/agent.go", "github.com/redis/go-redis/v9", "Redis in one room"},
+		{"agent/agent.go", "github.com/alicebob/miniredis/v2", "embedded Redis for dev and tests"},
+		{"cmd/peer/dev.go", "github.com/alicebob/miniredis/v2", ""},
+		{"agent/config.go", "github.com/urfave/cli/v2", "flags in one room"},
+		{"cmd/peer/dev.go", module + "/testcluster", "testcluster for tests"},
+		{"agent/agent_test.go", module + "/testcluster", ""},
+		{"agent/agent.go", module + "/cmd/peer", "nothing above cmd"},
+	} {
+		var got []string
+		for _, a := range arrows {
+			if a.broken(edge{c.file, c.pkg}) {
+				got = append(got, a.name)
+			}
+		}
+		if s := strings.Join(got, ", "); s != c.want {
+			t.Errorf("%s imports %s: got %q broken, want %q", c.file, c.pkg, s, c.want)
+		}
+	}
+}
+
+// survey reads the imports of every Go file below root, whatever system it is
+// for, and lists the directories. Modules of their own within
+// are not ours to judge.
+func survey(t *testing.T, root string) (edges []edge, dirs []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if p == root {
+				return nil
+			}
+			if strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil {
+				return filepath.SkipDir
+			}
+			dirs = append(dirs, filepath.ToSlash(p))
+			return nil
+		}
+		if filepath.Ext(p) != ".go" {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range f.Imports {
+			pkg, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			edges = append(edges, edge{filepath.ToSlash(p), pkg})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("read the imports: %v", err)
+	}
+	return edges, dirs
+}
