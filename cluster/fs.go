@@ -33,11 +33,19 @@ type osFS struct{}
 func (osFS) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
 
 func (osFS) WriteFile(name string, data []byte) error {
-	dir := filepath.Dir(name)
 	// The temporary file lies beside its target: another directory may be
-	// another file system, or one that others may write to.
-	err := renameio.WriteFile(name, data, 0o600, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	// another file system, or one that others may write to. renameio.WriteFile
+	// would keep the mode of an existing file, TempFile makes it 0600.
+	dir := filepath.Dir(name)
+	f, err := renameio.TempFile(dir, name)
 	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	defer f.Cleanup() //nolint:errcheck // the first error is the one that counts
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return syncDir(dir)

@@ -76,7 +76,7 @@ func openStore(fsys FS, dir string) (s *store, r remembered, warning string, err
 		warnings = append(warnings, s.setAside(fmt.Errorf("cannot be read: %w", err)))
 	default:
 		var skipped int
-		if r, skipped, err = decodeStore(data); err != nil {
+		if r, skipped, err = decodeStore(data, storeVersion); err != nil {
 			warnings = append(warnings, s.setAside(err))
 		} else if skipped > 0 {
 			warnings = append(warnings, fmt.Sprintf("%s: %d entries make no sense and are forgotten: nothing to do if their members are seen again", s.path, skipped))
@@ -246,9 +246,9 @@ func encodeStore(r remembered) ([]byte, error) {
 	return fmt.Appendf(nil, "{\n  \"version\": %d,\n  \"checksum\": %q,\n  \"payload\": %s\n}\n", storeVersion, sum, b.Bytes()), nil
 }
 
-// decodeStore reads what encodeStore of this version or an older one wrote.
+// decodeStore reads what encodeStore of version newest or an older one wrote.
 // skipped counts the peers that were left out because no peer writes such.
-func decodeStore(data []byte) (r remembered, skipped int, err error) {
+func decodeStore(data []byte, newest int) (r remembered, skipped int, err error) {
 	if len(data) > maxStoreBytes {
 		return remembered{}, 0, fmt.Errorf("%w (%d bytes, %d is the most)", errDamaged, len(data), maxStoreBytes)
 	}
@@ -257,8 +257,8 @@ func decodeStore(data []byte) (r remembered, skipped int, err error) {
 		return remembered{}, 0, fmt.Errorf("%w (%v)", errDamaged, err)
 	}
 	switch {
-	case doc.Version > storeVersion:
-		return remembered{}, 0, fmt.Errorf("%w (version %d, this one reads up to %d)", errNewer, doc.Version, storeVersion)
+	case doc.Version > newest:
+		return remembered{}, 0, fmt.Errorf("%w (version %d, this one reads up to %d)", errNewer, doc.Version, newest)
 	case doc.Version < 1:
 		return remembered{}, 0, fmt.Errorf("%w (no version)", errDamaged)
 	}
