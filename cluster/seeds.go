@@ -108,6 +108,9 @@ func (s seed) at(ip netip.Addr) (seed, error) {
 	if ip.IsUnspecified() || ip.IsMulticast() {
 		return seed{}, badSeed(s.text, fmt.Sprintf("%s is no host's address: give the address of a peer", ip))
 	}
+	if unprintable(ip.Zone()) >= 0 {
+		return seed{}, badSeed(s.text, "its zone cannot be printed: give an interface's name after the %")
+	}
 	s.addr = ip
 	return s, nil
 }
