@@ -1,0 +1,159 @@
+package lockclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// TryAcquire takes the lock name if it is free and nobody waits for it; else it
+// returns a *HeldError. It does not wait, other than for Redis.
+func (c *Client) TryAcquire(ctx context.Context, name string, opts ...Option) (*Lock, error) {
+	l, err := c.acquire(ctx, name, false, opts)
+	if err != nil {
+		return nil, fmt.Errorf("acquire lock: %w", err)
+	}
+	return l, nil
+}
+
+// Acquire takes the lock name, and waits in its queue until it is its turn or
+// ctx is done: then the error wraps ctx's cause. Waiters of all processes get
+// it in the order in which they asked.
+//
+// When Redis cannot do it at the first question, Acquire returns an
+// *UnavailableError at once. A waiter that is in the queue already stays, asks
+// again until Redis is back, and keeps its place.
+func (c *Client) Acquire(ctx context.Context, name string, opts ...Option) (*Lock, error) {
+	l, err := c.acquire(ctx, name, true, opts)
+	if err != nil {
+		return nil, fmt.Errorf("acquire lock: %w", err)
+	}
+	return l, nil
+}
+
+func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Option) (*Lock, error) {
+	r, err := c.request(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	if c.closing.Load() || !c.begin() {
+		return nil, ErrClosed
+	}
+	defer c.done()
+	if !wait {
+		r.claim = 0
+	} else if err := c.enlist(r); err != nil {
+		return nil, err
+	}
+	sent := now()
+	a, ended, err := c.ask(ctx, r)
+	switch {
+	case err != nil:
+		c.dismiss(r)
+		if !untouched(err) {
+			c.forget(r, ended)
+		}
+		return nil, err
+	case a.held:
+		return c.granted(ctx, r, a.fence, sent.add(r.ttl))
+	case !wait:
+		v, _ := decodeValue(a.holder)
+		return nil, &HeldError{Name: name, Holder: v.holder}
+	}
+	return c.wait(ctx, r, sent, a)
+}
+
+// ask sends acquire.lua for r. After an error its outcome may not be known, nor
+// final before ended, if that is not nil, is closed.
+func (c *Client) ask(ctx context.Context, r *request) (a answer, ended <-chan struct{}, err error) {
+	if c.closing.Load() {
+		return answer{}, nil, ErrClosed
+	}
+	reply, ended, err := c.call(ctx, acquireScript, r.keys[:],
+		r.id, r.ttl.Milliseconds(), r.claim.Milliseconds(), r.meta, r.place, c.ear.letter(), c.ear.channel)
+	if err != nil {
+		return answer{}, ended, err
+	}
+	a, ok := decodeAnswer(reply)
+	if !ok {
+		return answer{}, nil, errReply("acquire.lua", reply)
+	}
+	return a, nil, nil
+}
+
+// untouched reports whether err means that Redis has not done anything: it said
+// so, or was not reached.
+func untouched(err error) bool {
+	var u *UnavailableError
+	if errors.As(err, &u) {
+		return u.replied() || u.Cause == CauseRefused || u.Cause == CauseUnknown
+	}
+	return false
+}
+
+// granted makes the lock of r, which is valid until expires less its margin.
+func (c *Client) granted(ctx context.Context, r *request, fence uint64, expires moment) (*Lock, error) {
+	c.dismiss(r)
+	l := newLock(c, ctx, r, fence, expires.add(-margin(r.ttl)))
+	if !l.start() {
+		c.forget(r, nil)
+		if c.closing.Load() {
+			return nil, ErrClosed
+		}
+		return nil, explain(c.addr, fmt.Errorf("the grant took longer than its time to live of %v to arrive: %w",
+			r.ttl, context.DeadlineExceeded))
+	}
+	c.health.acquired.Add(1)
+	c.events.send(Event{Type: LockAcquired, Name: r.name, Fence: fence})
+	return l, nil
+}
+
+// forget takes r out of the queue and gives back what it may have been granted,
+// in the background and with a context of its own, however long that takes up to
+// the time to live, after which there is nothing left to undo. ended, if not
+// nil, is closed when a question that was left open can do no more harm.
+func (c *Client) forget(r *request, ended <-chan struct{}) {
+	c.background(func() {
+		if ended != nil {
+			<-ended
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), r.ttl)
+		defer cancel()
+		sure := ended != nil
+		for attempt := 0; ; attempt++ {
+			_, err := c.run(ctx, c.calls, releaseScript, r.keys[:], r.id, 1)
+			switch {
+			case err == nil && sure, errors.Is(err, ErrClosed):
+				return
+			case err == nil:
+				// A question that timed out may be on its way still: once more.
+				sure = true
+			case lasting(err):
+				return
+			}
+			if !c.pause(ctx, attempt) {
+				return
+			}
+		}
+	})
+}
+
+func lasting(err error) bool {
+	var u *UnavailableError
+	return errors.As(err, &u) && u.lasting()
+}
+
+// pause sleeps before the next attempt, longer each time, and reports whether
+// there should be one: not when ctx is done or the client closes.
+func (c *Client) pause(ctx context.Context, attempt int) bool {
+	t := time.NewTimer(c.backoff(attempt))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-c.life.Done():
+	}
+	return false
+}

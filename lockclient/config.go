@@ -1,0 +1,149 @@
+package lockclient
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Bounds of a time to live.
+const (
+	DefaultTTL = 15 * time.Second
+	MinTTL     = 100 * time.Millisecond
+	MaxTTL     = 24 * time.Hour
+)
+
+// Config configures a Client. The zero value of every field but URL means its
+// default.
+type Config struct {
+	// URL names the Redis: redis://[user:password@]host:port[/db],
+	// rediss://… for TLS, unix:///path. Required. It is never logged.
+	URL string
+	// Username goes with PasswordFile, before one of URL. Default: URL's.
+	Username string
+	// PasswordFile holds the password; a last newline is dropped. A file that
+	// others may read is refused. Default: URL's password.
+	PasswordFile string
+	// Prefix starts every key and channel, so that clusters can share a Redis.
+	// No braces, spaces or control bytes. Default "peer:".
+	Prefix string
+	// Node, PID and Command tell people who holds a lock. Command is without
+	// arguments. Default: the host's name, this process, its program's name.
+	Node    string
+	PID     int
+	Command string
+	// TTL is how long a lock outlives a holder that is gone. Default 15 s.
+	TTL time.Duration
+	// Dial opens connections; with it the client runs on any network, an
+	// in-memory one included. Default: a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Logger is told of Redis going and coming back. Default: none.
+	Logger hclog.Logger
+	// OnEvent is called for every event, in order, from one goroutine. It may
+	// use the client, but must not call Close. Default: none.
+	OnEvent func(Event)
+	// Rand is the source of the client's identity. Default crypto/rand.Reader.
+	Rand io.Reader
+}
+
+func (c Config) withDefaults() Config {
+	if c.Prefix == "" {
+		c.Prefix = "peer:"
+	}
+	if c.Node == "" {
+		c.Node, _ = os.Hostname()
+		if c.Node == "" {
+			c.Node = "localhost"
+		}
+	}
+	if c.PID == 0 {
+		c.PID = os.Getpid()
+	}
+	if c.Command == "" && len(os.Args) > 0 {
+		c.Command = filepath.Base(os.Args[0])
+	}
+	if c.TTL == 0 {
+		c.TTL = DefaultTTL
+	}
+	if c.Dial == nil {
+		d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+		c.Dial = d.DialContext
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	return c
+}
+
+// validate returns all mistakes in c, which has its defaults, joined.
+func (c Config) validate() error {
+	var errs []error
+	if c.URL == "" {
+		errs = append(errs, errors.New("no redis url: give one such as redis://127.0.0.1:6379"))
+	}
+	if strings.ContainsFunc(c.Prefix, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '{' || r == '}' }) {
+		errs = append(errs, fmt.Errorf("prefix %q: braces, spaces and control characters are not allowed in it", c.Prefix))
+	}
+	if err := checkTTL(c.TTL); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func checkTTL(ttl time.Duration) error {
+	if ttl < MinTTL || ttl > MaxTTL {
+		return fmt.Errorf("%w: %v: use %v to %v", ErrBadTTL, ttl, MinTTL, MaxTTL)
+	}
+	return nil
+}
+
+// meta is what a client writes beside its id into a lock, for people to read.
+type meta struct {
+	Node    string `json:"node"`
+	PID     int    `json:"pid"`
+	Command string `json:"cmd,omitempty"`
+	TTL     int64  `json:"ttl_ms"`
+}
+
+func (c Config) meta(ttl time.Duration) string {
+	b, err := json.Marshal(meta{Node: c.Node, PID: c.PID, Command: c.Command, TTL: ttl.Milliseconds()})
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	return string(b)
+}
+
+// An Option changes one call of Acquire, TryAcquire or Do.
+type Option func(*request)
+
+// WithTTL sets how long the lock outlives a holder that is gone, instead of
+// Config.TTL: 100 ms to 24 h.
+func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl } }
+
+// WithCommand tells people what is done under the lock, instead of
+// Config.Command. Give no arguments: they may be secret.
+func WithCommand(command string) Option { return func(r *request) { r.command = &command } }
+
+// OnWait has f called when the lock is not free, and again whenever the place
+// in its queue or its holder has changed. f runs on the goroutine that calls
+// Acquire, and delays it.
+func OnWait(f func(Waiting)) Option { return func(r *request) { r.onWait = f } }
+
+// Waiting tells where a waiter stands.
+type Waiting struct {
+	Position int    // in the queue, from 1
+	Holder   Holder // who has the lock
+}

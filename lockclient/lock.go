@@ -1,0 +1,243 @@
+package lockclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// releaseGrace is how long Release goes on when its context is done.
+const releaseGrace = 2 * time.Second
+
+// A Lock is held until it is released or lost. Its methods may be called from
+// any goroutine.
+//
+// It has no goroutine: two timers work for it. One fires at the deadline,
+// whatever the network does; the other renews.
+type Lock struct {
+	c      *Client
+	r      *request
+	fence  uint64
+	values context.Context // what its context inherits values from
+
+	mu       sync.Mutex
+	state    lockState
+	until    moment // valid until then
+	err      error  // why it is no longer held
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	lost     chan struct{}
+	deadline *time.Timer
+	renewal  *time.Timer
+	tries    int // renewals under way
+	attempt  int // failed ones in a row
+
+	release    sync.Once
+	releaseErr error
+}
+
+type lockState int
+
+const (
+	stateHeld lockState = iota
+	stateReleased
+	stateLost
+)
+
+// maxTries bounds the renewals of one lock that are under way.
+const maxTries = 4
+
+// earDelay is how long a hold lasts before its process listens for a
+// ForceRelease; a shorter one is not worth a connection.
+const earDelay = 100 * time.Millisecond
+
+func newLock(c *Client, ctx context.Context, r *request, fence uint64, until moment) *Lock {
+	return &Lock{c: c, r: r, fence: fence, until: until, values: ctx}
+}
+
+// start sets the timers; false if l is over already, or the client closes.
+func (l *Lock) start() bool {
+	left := l.until.sub(now())
+	if left <= 0 {
+		return false
+	}
+	first := left / 3
+	if !l.c.ear.opened.Load() {
+		first = min(first, earDelay)
+	}
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	if l.c.closing.Load() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.c.held[l.r.id] = l
+	l.deadline = time.AfterFunc(left, l.expire)
+	l.renewal = time.AfterFunc(first, l.renew)
+	return true
+}
+
+// Name returns the lock's name.
+func (l *Lock) Name() string { return l.r.name }
+
+// Fence returns the fencing token of this hold: greater than that of any hold
+// of this lock before. Give it to what the lock protects, to refuse those that
+// come with a smaller one.
+func (l *Lock) Fence() uint64 { return l.fence }
+
+// Context ends when the lock is lost, with a *LostError (ErrLost) as its cause,
+// or released, with ErrReleased. It has the values of the context that the lock
+// was acquired with, but not its end: that bounded the wait.
+func (l *Lock) Context() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil {
+		l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(l.values))
+		if l.state != stateHeld {
+			l.cancel(l.err)
+		}
+	}
+	return l.ctx
+}
+
+// Lost returns a channel that is closed when the lock is lost, not when it is
+// released.
+func (l *Lock) Lost() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost == nil {
+		l.lost = make(chan struct{})
+		if l.state == stateLost {
+			close(l.lost)
+		}
+	}
+	return l.lost
+}
+
+// Deadline returns until when nobody else can hold the lock, unless it is
+// renewed: each renewal moves it.
+func (l *Lock) Deadline() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until.t
+}
+
+// Valid reports whether the lock is held. It asks the clock, not the network,
+// and is cheap enough to call before every write.
+func (l *Lock) Valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == stateHeld && l.until.after(now())
+}
+
+// Err returns nil while the lock is held, then why it no longer is: ErrReleased
+// or a *LostError.
+func (l *Lock) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// expire runs when the deadline timer fires.
+func (l *Lock) expire() {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return
+	}
+	if left := l.until.sub(now()); left > 0 {
+		l.deadline.Reset(left) // renewed while this timer fired
+		l.mu.Unlock()
+		return
+	}
+	l.lose(ErrExpired, true) // unlocks
+}
+
+// lose ends l, which is held, because of reason, and then gives back what the
+// server may still hold for it. The caller holds l.mu, which lose unlocks.
+func (l *Lock) lose(reason error, tidy bool) {
+	l.state = stateLost
+	l.err = &LostError{Name: l.r.name, Fence: l.fence, Reason: reason}
+	l.deadline.Stop()
+	l.renewal.Stop()
+	if l.cancel != nil {
+		l.cancel(l.err)
+	}
+	if l.lost != nil {
+		close(l.lost)
+	}
+	l.mu.Unlock()
+	l.c.drop(l)
+	l.c.health.lost.Add(1)
+	l.c.events.send(Event{Type: LockLost, Name: l.r.name, Fence: l.fence, Reason: reason.Error()})
+	if tidy {
+		l.c.forget(l.r, nil)
+	}
+}
+
+// drop takes l out of what the client holds.
+func (c *Client) drop(l *Lock) {
+	c.mu.Lock()
+	delete(c.held, l.r.id)
+	c.mu.Unlock()
+}
+
+// Release gives the lock back and calls the next waiter. It ends Context first.
+// It returns a *LostError when the lock was no longer held, and an
+// *UnavailableError when Redis does not answer: the lock then expires by itself,
+// or is given back as soon as Redis does. Release works when ctx is done, for two
+// seconds. Later calls return what the first did.
+func (l *Lock) Release(ctx context.Context) error {
+	l.release.Do(func() { l.releaseErr = l.giveBack(ctx) })
+	return l.releaseErr
+}
+
+func (l *Lock) giveBack(ctx context.Context) error {
+	l.mu.Lock()
+	if l.state == stateLost {
+		defer l.mu.Unlock()
+		return l.err
+	}
+	l.state = stateReleased
+	l.err = ErrReleased
+	l.deadline.Stop()
+	l.renewal.Stop()
+	if l.cancel != nil {
+		l.cancel(l.err)
+	}
+	l.mu.Unlock()
+	l.c.drop(l)
+
+	if ctx.Done() != nil {
+		grace, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		stop := context.AfterFunc(ctx, func() {
+			cause := context.Cause(ctx)
+			t := time.AfterFunc(releaseGrace, func() { cancel(cause) })
+			context.AfterFunc(grace, func() { t.Stop() })
+		})
+		defer stop()
+		ctx = grace
+	}
+	reply, ended, err := l.c.call(ctx, releaseScript, l.r.keys[:], l.r.id, 0)
+	if err == nil {
+		err = decodeOutcome("release.lua", reply)
+	} else if !errors.Is(err, ErrClosed) {
+		l.c.forget(l.r, ended)
+	}
+	switch {
+	case err == nil:
+		l.c.events.send(Event{Type: LockReleased, Name: l.r.name, Fence: l.fence})
+	case errors.Is(err, ErrExpired), errors.Is(err, ErrStolen):
+		l.c.events.send(Event{Type: LockLost, Name: l.r.name, Fence: l.fence, Reason: err.Error()})
+		l.c.health.lost.Add(1)
+		err = &LostError{Name: l.r.name, Fence: l.fence, Reason: err}
+	default:
+		err = fmt.Errorf("release lock %q: %w", l.r.name, err)
+		l.c.events.send(Event{Type: LockReleased, Name: l.r.name, Fence: l.fence, Reason: err.Error()})
+	}
+	return err
+}

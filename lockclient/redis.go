@@ -1,0 +1,164 @@
+package lockclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	// A call without a deadline of its own ends after the time to live, within
+	// these bounds: a shorter one would refuse round trips that a lock survives.
+	minCallTimeout = 5 * time.Second
+	maxCallTimeout = 30 * time.Second
+)
+
+// quiet keeps go-redis from writing to standard error; what it has to say also
+// comes back as an error. Its logger is one for the whole process.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
+
+// connect makes the two clients of cfg without touching the network: one for
+// calls and the subscription, and a small one for renewals, which no load on
+// the first can hold up.
+func connect(cfg Config, gate *dialGate) (calls, renewals *redis.Client, addr string, err error) {
+	quiet()
+	opt, err := redis.ParseURL(cfg.URL)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("parse redis url: %w", withoutURL(err))
+	}
+	if cfg.Username != "" {
+		opt.Username = cfg.Username
+	}
+	if cfg.PasswordFile != "" {
+		if opt.Password, err = readPassword(cfg.PasswordFile); err != nil {
+			return nil, nil, "", err
+		}
+	}
+	opt.Protocol = 2 // nothing of RESP3 is used, and each reply is cheaper to read
+	opt.ContextTimeoutEnabled = true
+	opt.MaxRetries = -1 // retries are ours, with a deadline of their own
+	opt.DialerRetries = 1
+	opt.DialTimeout = dialTimeout
+	opt.ReadTimeout = min(max(cfg.TTL, minCallTimeout), maxCallTimeout)
+	opt.WriteTimeout = opt.ReadTimeout
+	opt.PoolTimeout = opt.ReadTimeout
+	opt.ConnMaxIdleTime = 5 * time.Minute
+	opt.DisableIdentity = true
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	dial, tlsConfig := cfg.Dial, opt.TLSConfig
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return gate.dial(ctx, func() (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil || tlsConfig == nil {
+				return conn, err
+			}
+			secure := tls.Client(conn, tlsConfig)
+			if err := secure.HandshakeContext(ctx); err != nil {
+				conn.Close()
+				return nil, err
+			}
+			return secure, nil
+		})
+	}
+	small := *opt
+	small.PoolSize, small.MaxIdleConns = 4, 1
+	return redis.NewClient(opt), redis.NewClient(&small), opt.Addr, nil
+}
+
+// withoutURL drops from an error of net/url the URL, which has the password.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return errors.New(u.Op + ": it is malformed: use redis://host:port")
+	}
+	return err
+}
+
+func readPassword(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", fmt.Errorf("read redis password: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("read redis password: %s may be read by others: chmod 600 %[1]s", file)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read redis password: %w", err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+}
+
+// A dialGate keeps failing dials to about one a second for the whole client.
+// Those in between fail at once with the last error. It has no goroutine.
+type dialGate struct {
+	shut atomic.Bool // since failed, until answered
+
+	mu      sync.Mutex
+	tokens  float64
+	refill  time.Time
+	lastErr error
+}
+
+const (
+	dialBurst = 3.0 // failing dials in one instant
+	dialRate  = 1.0 // and then a second
+)
+
+func (g *dialGate) dial(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
+	if err := g.enter(time.Now()); err != nil {
+		return nil, err
+	}
+	conn, err := dial()
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		g.failed(err)
+	}
+	return conn, err
+}
+
+// enter takes a token, or returns the last error when there is none.
+func (g *dialGate) enter(now time.Time) error {
+	if !g.shut.Load() {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tokens = min(dialBurst, g.tokens+dialRate*now.Sub(g.refill).Seconds())
+	g.refill = now
+	if g.tokens < 1 {
+		return g.lastErr
+	}
+	g.tokens--
+	return nil
+}
+
+// failed shuts the gate: a dial, or the handshake after it, went wrong.
+func (g *dialGate) failed(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shut.Load() {
+		g.tokens, g.refill = dialBurst-1, time.Now()
+	}
+	g.lastErr = err
+	g.shut.Store(true)
+}
+
+// answered opens the gate: a command went through.
+func (g *dialGate) answered() {
+	if g.shut.Load() {
+		g.shut.Store(false)
+	}
+}

@@ -1,0 +1,112 @@
+package lockclient_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A redisServer is a real redis-server on a free port of loopback, with its data
+// in a directory of its own, ended by its process id.
+type redisServer struct {
+	t    testing.TB
+	addr string
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+}
+
+// needRedis returns the path of redis-server. Without one the test is skipped,
+// or fails when PEER_TEST_REQUIRE names redis.
+func needRedis(t testing.TB) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err == nil {
+		return path
+	}
+	if strings.Contains(os.Getenv("PEER_TEST_REQUIRE"), "redis") {
+		t.Fatalf("PEER_TEST_REQUIRE names redis, but: %v", err)
+	}
+	fmt.Fprintf(os.Stderr, "SKIPPED %s: no real Redis: %v: install redis-server to run it\n", t.Name(), err)
+	t.Skipf("no real Redis: %v: install redis-server to run it", err)
+	return ""
+}
+
+// startRedis starts one with the given extra arguments.
+func startRedis(t testing.TB, args ...string) *redisServer {
+	t.Helper()
+	s := &redisServer{t: t, dir: t.TempDir(), args: args}
+	needRedis(t)
+	for attempt := 0; ; attempt++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.addr = l.Addr().String()
+		l.Close()
+		if err := s.start(); err == nil {
+			break
+		} else if attempt == 4 {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *redisServer) start() error {
+	_, port, _ := net.SplitHostPort(s.addr)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
+		"--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no"}, s.args...)
+	s.cmd = exec.Command(needRedis(s.t), args...)
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		conn, err := net.Dial("tcp", s.addr)
+		if err == nil {
+			conn.Close()
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond) // a process of its own: there is nothing to wait on
+	}
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	s.kill()
+	return fmt.Errorf("redis-server at %s did not come up: %s", s.addr, log)
+}
+
+// kill ends the process at once, as kill -9 does; start brings it back, empty.
+func (s *redisServer) kill() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func (s *redisServer) url() string { return "redis://" + s.addr }
+
+// admin is a plain client, to look and to break things.
+func (s *redisServer) admin() *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.addr})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (s *redisServer) do(args ...any) any {
+	s.t.Helper()
+	v, err := s.admin().Do(context.Background(), args...).Result()
+	if err != nil {
+		s.t.Fatalf("%v: %v", args, err)
+	}
+	return v
+}

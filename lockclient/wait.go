@@ -1,0 +1,280 @@
+package lockclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// enlist makes r known before its first question is asked: a grant may be pushed
+// before the answer is read.
+func (c *Client) enlist(r *request) error {
+	r.wake = make(chan struct{}, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return ErrClosed
+	}
+	c.waiters[r.id] = r
+	return nil
+}
+
+// dismiss undoes enlist and join.
+func (c *Client) dismiss(r *request) {
+	if r.wake == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiters, r.id)
+	if q := c.queues[r.name]; q != nil {
+		if i := slices.Index(q.waiters, r); i >= 0 {
+			q.waiters = slices.Delete(q.waiters, i, i+1)
+		}
+		if len(q.waiters) == 0 {
+			q.timer.Stop()
+			delete(c.queues, r.name)
+		}
+	}
+}
+
+// wait waits for r's turn after the answer a, to a question sent at sent, has
+// put it into the queue.
+func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*Lock, error) {
+	c.join(r, sent, a)
+	c.openEar()
+	var told Waiting
+	for attempt := 0; ; {
+		c.mu.Lock()
+		grant, again, err := r.grant, r.again, r.err
+		r.grant, r.again = nil, false
+		expires := r.asked.add(r.claim)
+		waiting := Waiting{Position: r.position}
+		holder := r.holder
+		c.mu.Unlock()
+
+		switch {
+		case c.closing.Load():
+			err = ErrClosed
+		case ctx.Err() != nil:
+			err = fmt.Errorf("wait for %q: %w", r.name, context.Cause(ctx))
+		}
+		if err != nil {
+			c.dismiss(r)
+			c.forget(r, nil)
+			return nil, err
+		}
+		if grant != nil {
+			if expires.sub(now()) > r.claim/4 {
+				return c.granted(ctx, r, grant.fence, expires)
+			}
+			again = true // little of the claim is left: make it a whole time to live
+		}
+		if again {
+			sent := now()
+			a, ended, err := c.ask(ctx, r)
+			var u *UnavailableError
+			switch {
+			case err == nil && a.held:
+				return c.granted(ctx, r, a.fence, sent.add(r.ttl))
+			case err == nil:
+				attempt = 0
+				c.note(r, sent, a)
+			case errors.As(err, &u) && !u.lasting():
+				c.retry(r, attempt)
+				attempt++
+			default:
+				c.dismiss(r)
+				c.forget(r, ended)
+				return nil, err
+			}
+			continue
+		}
+		if r.onWait != nil {
+			v, _ := decodeValue(holder)
+			waiting.Holder = v.holder
+			if waiting != told {
+				told = waiting
+				r.onWait(waiting)
+				continue
+			}
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// retry has r ask again after a pause.
+func (c *Client) retry(r *request, attempt int) {
+	time.AfterFunc(c.backoff(attempt), func() {
+		c.mu.Lock()
+		r.askAgain()
+		c.mu.Unlock()
+	})
+}
+
+// askAgain: the caller holds Client.mu.
+func (r *request) askAgain() {
+	r.again, r.asking = true, true
+	r.signal()
+}
+
+// A queue is this process's part of the queue for one lock. Its timer beats for
+// all its waiters together, in one call. Its fields are guarded by Client.mu.
+type queue struct {
+	name    string
+	keys    keys
+	waiters []*request
+	timer   *time.Timer
+	attempt int // failed beats in a row
+}
+
+// maxBeat bounds the waiters of one call: a script's arguments are unpacked on
+// Lua's stack.
+const maxBeat = 500
+
+func (c *Client) join(r *request, sent moment, a answer) {
+	c.mu.Lock()
+	q := c.queues[r.name]
+	if q == nil {
+		q = &queue{name: r.name, keys: r.keys}
+		q.timer = time.AfterFunc(time.Hour, func() { c.beat(q) })
+		c.queues[r.name] = q
+	}
+	q.waiters = append(q.waiters, r)
+	r.err = c.ear.err
+	c.mu.Unlock()
+	c.note(r, sent, a)
+}
+
+// note keeps an answer that found r in the queue, and sets the timer.
+func (c *Client) note(r *request, sent moment, a answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.note(sent, a)
+	if q := c.queues[r.name]; q != nil && !c.closing.Load() {
+		q.arm()
+	}
+}
+
+// note: the caller holds Client.mu.
+func (r *request) note(sent moment, a answer) {
+	r.asking = false
+	if r.asked.t.IsZero() || sent.after(r.asked) {
+		r.asked, r.fence, r.position, r.holder = sent, a.fence, a.position, a.holder
+		r.expires = moment{}
+		if a.pttl >= 0 {
+			r.expires = now().add(a.pttl)
+		}
+	}
+	if a.place != "" {
+		r.place = a.place
+	}
+	// A grant from before that answer is void.
+	if r.grant != nil && r.grant.fence <= r.fence {
+		r.grant = nil
+	}
+}
+
+// arm sets the timer: a beat every half claim, and for the two that are first in
+// line one when the holder's time is over, for a holder that is gone calls
+// nobody. The caller holds Client.mu.
+func (q *queue) arm() {
+	if len(q.waiters) == 0 {
+		return
+	}
+	t := now()
+	next := time.Hour
+	for _, r := range q.waiters {
+		if r.asking {
+			continue
+		}
+		next = min(next, r.asked.add(r.claim/2).sub(t))
+		if (r.position == 1 || r.position == 2) && !r.expires.t.IsZero() {
+			next = min(next, r.expires.sub(t)+time.Duration(r.position)*2*time.Millisecond)
+		}
+	}
+	q.timer.Reset(max(next, time.Millisecond))
+}
+
+// beat runs when q's timer fires.
+func (c *Client) beat(q *queue) {
+	if !c.begin() {
+		return
+	}
+	defer c.done()
+	c.mu.Lock()
+	if c.closing.Load() {
+		c.mu.Unlock()
+		return
+	}
+	waiters := slices.DeleteFunc(slices.Clone(q.waiters), func(r *request) bool { return r.asking })
+	c.mu.Unlock()
+	if len(waiters) == 0 {
+		return
+	}
+	var failed error
+	for part := range slices.Chunk(waiters, maxBeat) {
+		args := make([]any, 1, len(part)+1)
+		args[0] = c.ear.letter()
+		for _, r := range part {
+			args = append(args, r.id)
+		}
+		sent := now()
+		ctx, cancel := context.WithTimeout(c.life, max(part[0].claim/2, minCallTimeout))
+		reply, err := c.run(ctx, c.calls, beatScript, q.keys[:], args...)
+		cancel()
+		if err == nil && len(reply) != len(part)+2 {
+			err = errReply("beat.lua", reply)
+		}
+		if err != nil {
+			failed = err
+			break
+		}
+		c.beaten(part, sent, reply)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case failed == nil:
+		q.attempt = 0
+		if !c.closing.Load() {
+			q.arm()
+		}
+	case lasting(failed):
+		for _, r := range waiters {
+			r.err = failed
+			r.signal()
+		}
+	default:
+		if !c.closing.Load() && len(q.waiters) > 0 {
+			q.timer.Reset(c.backoff(q.attempt))
+			q.attempt++
+		}
+	}
+}
+
+// beaten hands the answer of beat.lua to its waiters.
+func (c *Client) beaten(waiters []*request, sent moment, reply []any) {
+	pttl, _ := reply[0].(int64)
+	holder, _ := reply[1].(string)
+	v, _ := decodeValue(holder)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range waiters {
+		position, _ := reply[i+2].(int64)
+		changed := r.position != int(position) || r.holder != holder
+		if position == 0 {
+			r.askAgain()
+			continue
+		}
+		r.note(sent, answer{position: int(position), pttl: remaining(pttl), fence: v.fence, holder: holder})
+		if changed && r.onWait != nil {
+			r.signal()
+		}
+	}
+}
