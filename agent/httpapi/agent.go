@@ -1,0 +1,42 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/peerhq/peer/agent/api"
+)
+
+// NextQuery says which peers may be handed out. Count is at least 1.
+type NextQuery = api.NextQuery
+
+// Agent is what the endpoint needs of the agent behind it. Every method may be
+// called from any goroutine, many at a time, and must not keep a caller longer
+// than its context. An error that is, or wraps, an *api.Problem is sent as it
+// is; any other becomes a 500, or for Locks a 502.
+type Agent interface {
+	// Status returns the agent's one picture of itself and the cluster.
+	Status(ctx context.Context) api.Status
+	// Members returns everybody, sorted by name. The caller does not change it.
+	Members() api.Members
+	// MembersChanged returns nil when Members().Index is above index, or the
+	// error of ctx.
+	MembersChanged(ctx context.Context, index uint64) error
+	// Next takes a turn. Nobody live, or nobody that q lets through, is a
+	// problem of kind api.KindNoPeers or api.KindNoMatch.
+	Next(q NextQuery) (api.Next, error)
+	// Locks reads the locks of the shared Redis.
+	Locks(ctx context.Context) (api.Locks, error)
+	// Events returns all events newer than since, oldest first, and blocks
+	// until there is one. When some of them are gone already the first is of
+	// type "reset".
+	Events(ctx context.Context, since uint64) ([]api.Event, error)
+	// Join dials each of addrs and says how it went.
+	Join(ctx context.Context, addrs []string) api.JoinResult
+	// Leave begins a graceful leave and returns at once.
+	Leave() error
+	// Ready says whether the agent should get work, and check by check why.
+	Ready() (bool, []api.Check)
+	// Live returns why the agent's own process should be restarted, or nil. It
+	// depends on no peer and on no Redis.
+	Live() error
+}
