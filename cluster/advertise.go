@@ -78,11 +78,15 @@ func chooseAdvertise(bind netip.Addr, advertise string, ifaces func() ([]candida
 
 	const choose = "choose another with --advertise ADDR"
 	switch {
-	case len(private) == 1:
+	case len(private) == 1 && worth(private[0]) == 0:
 		return private[0].Addr, "", nil
-	case len(private) > 1:
-		return private[0].Addr, fmt.Sprintf("bound to %s and advertising %s (%s), one of several private addresses: %s; candidates: %s",
-			bind, private[0].Addr, private[0].Iface, choose, listCandidates(usable)), nil
+	case len(private) > 0:
+		why := "one of several private addresses"
+		if len(private) == 1 {
+			why = "an address as overlays and carriers give it"
+		}
+		return private[0].Addr, fmt.Sprintf("bound to %s and advertising %s (%s), %s: %s; candidates: %s",
+			bind, private[0].Addr, private[0].Iface, why, choose, listCandidates(usable)), nil
 	case source.IsValid():
 		if len(usable) == 0 {
 			usable = []candidate{{Iface: "default route", Addr: source}}

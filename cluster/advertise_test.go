@@ -47,6 +47,7 @@ func TestChooseAdvertise(t *testing.T) {
 		{"public and private", "0.0.0.0", lo + "eth0 203.0.113.5, eth1 10.0.0.5", "203.0.113.5", "10.0.0.5", ""},
 		{"no route, private", "0.0.0.0", lo + "eth0 10.0.0.5", "", "10.0.0.5", ""},
 		{"several private", "0.0.0.0", lo + "eth1 10.0.0.5, eth2 10.1.0.5, eth0 203.0.113.5", "203.0.113.5", "10.0.0.5", "one of several|--advertise ADDR|eth1 10.0.0.5, eth2 10.1.0.5, eth0 203.0.113.5"},
+		{"overlay beside public", "0.0.0.0", lo + "tailscale0 100.100.0.5, eth0 203.0.113.5", "203.0.113.5", "100.100.0.5", "overlays|--advertise ADDR|eth0 203.0.113.5"},
 		{"LAN before overlay", "0.0.0.0", lo + "tailscale0 100.100.0.5, eth1 10.0.0.5", "", "10.0.0.5", "one of several"},
 
 		{"public", "0.0.0.0", lo + "eth0 203.0.113.5", "203.0.113.5", "203.0.113.5", "203.0.113.5, the source of the default route|for want of a private address|--advertise ADDR|candidates: eth0 203.0.113.5"},
