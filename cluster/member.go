@@ -38,17 +38,6 @@ const (
 	CauseConflict Cause = "conflict"
 )
 
-// Service is something that runs beside a peer and is announced with it.
-type Service struct {
-	Name   string
-	Addr   string // empty means the member's own address
-	Port   uint16
-	Tags   []string
-	Weight int
-	Health string // "passing", "warning", "critical" or "" when unchecked
-	Meta   map[string]string
-}
-
 // Member is one peer as this peer sees it: a value, safe to keep. Its maps and
 // slices are shared and must not be changed.
 type Member struct {
@@ -61,9 +50,6 @@ type Member struct {
 	Cause Cause
 	Since time.Time // when State began, by this peer's clock
 
-	Heartbeat time.Time     // when its newest heartbeat that is known here was sent, by this peer's clock
-	RTT       time.Duration // of the last gossip ping from here to it, 0 if none yet
-
 	Version  string // of its binary
 	Tags     map[string]string
 	Services []Service
@@ -71,6 +57,26 @@ type Member struct {
 	// Shadowed marks the later of two live instances of one name: it is shown,
 	// and not eligible.
 	Shadowed bool
+
+	pulse *pulse // live; shared by all copies of this member
+}
+
+// Heartbeat returns when the newest heartbeat of m that is known here was sent,
+// by this peer's monotonic clock. It moves on in copies of m that are kept.
+func (m Member) Heartbeat() time.Time {
+	if m.pulse == nil {
+		return time.Time{}
+	}
+	return m.pulse.last()
+}
+
+// RTT returns the round-trip time of the last gossip ping from here to m, 0
+// until there was one.
+func (m Member) RTT() time.Duration {
+	if m.pulse == nil {
+		return 0
+	}
+	return time.Duration(m.pulse.rtt.Load())
 }
 
 // Eligible says whether m may be handed work: it is alive, and it is not the

@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Warning is something an operator should know, with the way to mend it.
+type Warning struct {
+	Code string // stable
+	Text string
+	Fix  string
+}
+
+// Stats are the figures of this package that are shown anywhere.
+type Stats struct {
+	Label          string
+	Encrypted      bool
+	KeyFingerprint string // of the key that encrypts; "" without one
+	HealthScore    int    // memberlist's local health, 0 is best
+	HeartbeatLimit time.Duration
+	HeartbeatMax   time.Duration // the oldest among the alive
+	Joined         bool          // another peer answered at least once
+	Seeds          []SeedStat
+	Warnings       []Warning
+}
+
+// Stats returns the figures as they are now.
+func (c *Cluster) Stats() Stats {
+	v := c.View()
+	s := Stats{
+		Label:          c.cfg.Label,
+		Encrypted:      len(c.cfg.Keys) > 0,
+		HealthScore:    c.ml.GetHealthScore(),
+		HeartbeatLimit: heartbeatLimit(v.Count(Alive)),
+		Joined:         c.joined.Load() || len(v.Members) > 1,
+		Warnings:       append([]Warning(nil), c.warnings...),
+	}
+	if s.Encrypted {
+		s.KeyFingerprint = Fingerprint(c.cfg.Keys[0])
+	}
+	now := time.Now()
+	for _, m := range v.Members {
+		if m.State == Alive && !m.Self {
+			s.HeartbeatMax = max(s.HeartbeatMax, now.Sub(m.Heartbeat()))
+		}
+	}
+	c.rec.mu.Lock()
+	for _, t := range c.rec.seeds {
+		s.Seeds = append(s.Seeds, SeedStat{Addr: t.seed.String(), LastOK: t.lastOK, Err: t.lastErr})
+	}
+	c.rec.mu.Unlock()
+	c.mu.Lock()
+	if c.saveErr != nil {
+		s.Warnings = append(s.Warnings, Warning{
+			Code: "data_dir", Text: "members are not kept: " + c.saveErr.Error(),
+			Fix: "make room in " + c.cfg.DataDir + " and let this user write there",
+		})
+	}
+	c.mu.Unlock()
+	return s
+}
+
+func (c *Cluster) setSaveErr(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saveErr = err
+}
+
+// explainJoin turns what memberlist says of a failed exchange into a cause and
+// a fix.
+func explainJoin(addr netip.AddrPort, err error) error {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(text, "connection refused"):
+		return fmt.Errorf("join %s: connection refused: no agent listens there", addr)
+	case strings.Contains(text, "i/o timeout") || strings.Contains(text, "deadline exceeded"):
+		return fmt.Errorf("join %s: no answer: the host is down or a firewall drops TCP to this port", addr)
+	}
+	if _, cause, ok := strings.Cut(text, "failed to join "); ok {
+		if _, rest, ok := strings.Cut(cause, ": "); ok {
+			text = rest
+		}
+	}
+	return fmt.Errorf("join %s: %s", addr, text)
+}

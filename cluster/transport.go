@@ -1,0 +1,282 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// transport is the gossip port: memberlist's way to the Network, and the only
+// one who accepts its streams. A stream's first byte tells whose it is:
+// memberlist's own begin with a label, an encryption or a message type, ours
+// with watchMagic.
+//
+// It runs one goroutine for packets, one that accepts, and one for each stream
+// whose first byte is not in yet. shutdown ends them all and waits.
+type transport struct {
+	net       Network
+	packet    net.PacketConn
+	listener  net.Listener
+	advertise netip.AddrPort
+	packets   chan *memberlist.Packet
+	streams   chan net.Conn
+	// watch takes over a stream that begins with watchMagic. It runs on the
+	// stream's goroutine and owns conn; ctx ends with the transport.
+	watch func(conn net.Conn)
+
+	life    context.Context // ends with the transport, and with it dials and mute streams
+	end     context.CancelFunc
+	wg      sync.WaitGroup
+	strange chan struct{} // one for each stream that has not said anything yet
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+const (
+	// watchMagic begins our own streams. memberlist's begin with 244 (a label)
+	// or a message type below 15.
+	watchMagic = 0xE7
+
+	firstByteTimeout = 5 * time.Second
+	maxStrangers     = 256
+	maxDial          = 2 * time.Second // memberlist would wait 10 s for a host that is gone
+	maxDatagram      = 64 << 10
+	bindTries        = 10
+)
+
+// openTransport binds both halves of the gossip port before anything runs.
+func openTransport(n Network, bind netip.AddrPort) (*transport, error) {
+	t := &transport{
+		net:     n,
+		packets: make(chan *memberlist.Packet),
+		streams: make(chan net.Conn),
+		strange: make(chan struct{}, maxStrangers),
+	}
+	t.life, t.end = context.WithCancel(context.Background())
+	for try := 1; ; try++ {
+		err := t.bind(bind)
+		if err == nil {
+			return t, nil
+		}
+		// Only a port that the kernel picked for one half can be taken in the other.
+		if bind.Port() != 0 || try == bindTries || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, explainBind(bind, err)
+		}
+	}
+}
+
+func (t *transport) bind(bind netip.AddrPort) error {
+	l, err := t.net.Listen(bind)
+	if err != nil {
+		return err
+	}
+	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+	p, err := t.net.ListenPacket(netip.AddrPortFrom(bind.Addr(), port))
+	if err != nil {
+		l.Close()
+		return err
+	}
+	t.listener, t.packet = l, p
+	return nil
+}
+
+func explainBind(bind netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("gossip port %s is in use: another agent may run here; stop it or choose another port with --bind: %w", bind, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("this host has no address %s: choose one of its own with --bind: %w", bind.Addr(), err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("not allowed to listen on %s: choose a port above 1023 with --bind: %w", bind, err)
+	}
+	return fmt.Errorf("listen for gossip on %s: %w", bind, err)
+}
+
+// port returns the port that was bound.
+func (t *transport) port() uint16 { return t.listener.Addr().(*net.TCPAddr).AddrPort().Port() }
+
+// start begins to receive. memberlist must be reading by then or soon.
+func (t *transport) start() {
+	t.wg.Go(t.readPackets)
+	t.wg.Go(t.accept)
+}
+
+func (t *transport) readPackets() {
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := t.packet.ReadFrom(buf)
+		at := time.Now()
+		if err != nil {
+			if t.life.Err() != nil || !t.pause(err) {
+				return
+			}
+			continue
+		}
+		if n < 1 {
+			continue
+		}
+		// A copy of the right size: memberlist keeps parts of it for long.
+		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: at}
+		select {
+		case t.packets <- p:
+		case <-t.life.Done():
+			return
+		}
+	}
+}
+
+func (t *transport) accept() {
+	for {
+		conn, err := t.listener.Accept()
+		if err != nil {
+			if t.life.Err() != nil || !t.pause(err) {
+				return
+			}
+			continue
+		}
+		select {
+		case t.strange <- struct{}{}:
+		default: // more mute strangers than any cluster has
+			conn.Close()
+			continue
+		}
+		t.wg.Go(func() { t.sort(conn) })
+	}
+}
+
+// sort hands a stream to whom its first byte names.
+func (t *transport) sort(conn net.Conn) {
+	stop := context.AfterFunc(t.life, func() { conn.Close() })
+	var first [1]byte
+	_ = conn.SetReadDeadline(time.Now().Add(firstByteTimeout))
+	_, err := io.ReadFull(conn, first[:])
+	<-t.strange
+	if !stop() || err != nil {
+		conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	if first[0] == watchMagic && t.watch != nil {
+		t.watch(conn)
+		return
+	}
+	select {
+	case t.streams <- &peekedConn{Conn: conn, first: first[:]}:
+	case <-t.life.Done():
+		conn.Close()
+	}
+}
+
+// peekedConn gives back the byte that was read to look at.
+type peekedConn struct {
+	net.Conn
+	first []byte
+}
+
+func (c *peekedConn) Read(b []byte) (int, error) {
+	if len(c.first) > 0 && len(b) > 0 {
+		n := copy(b, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// pause waits a little after a receive error that is not the end, such as too
+// many open files. It reports whether to go on.
+func (t *transport) pause(err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return true
+	case <-t.life.Done():
+		return false
+	}
+}
+
+// FinalAdvertiseAddr returns what Start chose.
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.advertise.Addr().AsSlice(), int(t.advertise.Port()), nil
+}
+
+// WriteTo sends a packet; it does not block.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("send to %s: %w", addr, err)
+	}
+	_, err = t.packet.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	return time.Now(), err
+}
+
+// WriteToAddress is WriteTo; the name plays no part in routing.
+func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	return t.WriteTo(b, addr.Addr)
+}
+
+// DialTimeout opens a stream, waiting maxDial at the longest.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	return t.dial(to, min(timeout, maxDial))
+}
+
+func (t *transport) dial(to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(t.life, timeout)
+	defer cancel()
+	return t.net.Dial(ctx, to)
+}
+
+// DialAddressTimeout is DialTimeout; the name plays no part in routing.
+func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.DialTimeout(addr.Addr, timeout)
+}
+
+// PacketCh is read by memberlist until it has shut down.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// StreamCh is read by memberlist until it has shut down.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// Shutdown closes the port and waits for the goroutines above. It may be
+// called twice.
+func (t *transport) Shutdown() error {
+	t.end()
+	t.listener.Close()
+	t.packet.Close()
+	t.wg.Wait()
+	return nil
+}
+
+// realNetwork is the machine's own.
+type realNetwork struct{}
+
+func (realNetwork) ListenPacket(addr netip.AddrPort) (net.PacketConn, error) {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetReadBuffer(2 << 20) // as much as the kernel grants: bursts at a mass join
+	return c, nil
+}
+
+func (realNetwork) Listen(addr netip.AddrPort) (net.Listener, error) {
+	return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+}
+
+func (realNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr.String())
+}
