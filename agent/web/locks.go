@@ -2,6 +2,7 @@ package web
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
@@ -13,6 +14,7 @@ type Locks struct {
 	Empty   bool   `json:"empty"`
 	Problem string `json:"problem"`
 	Fix     string `json:"fix"`
+	Tone    string `json:"tone"` // bad, unless the problem is that nobody wanted a Redis
 	Rows    []Lock `json:"rows"`
 }
 
@@ -25,7 +27,6 @@ type Lock struct {
 	Node    string   `json:"node"`
 	Process string   `json:"process"`
 	Dead    string   `json:"dead"` // what gossip says of the holder's peer, when not well
-	Since   string   `json:"since"`
 	Fence   string   `json:"fence"`
 	Left    string   `json:"left"`
 	LeftMS  string   `json:"left_ms"`
@@ -42,7 +43,10 @@ type Waiter struct {
 func locks(s Snapshot, now time.Time) Locks {
 	out := Locks{Total: plural(len(s.Locks.Locks), "lock"), Rows: make([]Lock, 0, len(s.Locks.Locks))}
 	if p := s.LocksProblem; p != nil {
-		out.Total, out.Problem, out.Fix = "", p.Error(), p.Fix
+		out.Total, out.Problem, out.Fix = "", plain(p.Error()), p.Fix
+		if p.Kind() != api.KindNoRedis {
+			out.Tone = "bad"
+		}
 		return out
 	}
 	out.Empty = len(s.Locks.Locks) == 0
@@ -61,7 +65,7 @@ func locks(s Snapshot, now time.Time) Locks {
 func lock(l api.Lock, states map[string]string, now time.Time) Lock {
 	r := Lock{
 		Key:     l.Name,
-		Name:    l.Name,
+		Name:    plain(l.Name),
 		Link:    pathOf("/v1/locks", l.Name),
 		State:   "freed",
 		Node:    "nobody yet",
@@ -72,13 +76,10 @@ func lock(l api.Lock, states map[string]string, now time.Time) Lock {
 		Waiters: make([]Waiter, 0, len(l.Waiters)),
 	}
 	if h := l.Holder; h != nil {
-		r.State, r.Node = "held", h.Node
-		r.Process = process(h.PID, h.Command)
+		r.State, r.Node = "held", plain(h.Node)
+		r.Process = process(h, now)
 		if st := states[h.Node]; st != "" && st != "alive" {
 			r.Dead = st // a hint: only its lease ends its hold
-		}
-		if h.Since != nil {
-			r.Since = "for " + span(now.Sub(*h.Since))
 		}
 		r.Left = span(time.Duration(l.ExpiresInMS)*time.Millisecond) + " of " + span(time.Duration(l.TTLMS)*time.Millisecond)
 		r.LeftMS = strconv.FormatInt(max(l.ExpiresInMS, 0), 10)
@@ -88,17 +89,22 @@ func lock(l api.Lock, states map[string]string, now time.Time) Lock {
 		if w.PID != 0 {
 			text += " " + strconv.Itoa(w.PID)
 		}
-		r.Waiters = append(r.Waiters, Waiter{Key: key(w.Position, text), Text: text})
+		r.Waiters = append(r.Waiters, Waiter{Key: key(w.Position, text), Text: plain(text)})
 	}
 	return r
 }
 
-func process(pid int, command string) string {
-	if pid == 0 {
-		return command
+// process says what holds a lock, and for how long.
+func process(h *api.LockHolder, now time.Time) string {
+	var words []string
+	if h.Command != "" {
+		words = append(words, plain(h.Command))
 	}
-	if command == "" {
-		return "pid " + strconv.Itoa(pid)
+	if h.PID != 0 {
+		words = append(words, "pid "+strconv.Itoa(h.PID))
 	}
-	return command + " " + strconv.Itoa(pid)
+	if h.Since != nil {
+		words = append(words, "for "+span(now.Sub(*h.Since)))
+	}
+	return strings.Join(words, ", ")
 }

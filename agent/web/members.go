@@ -65,20 +65,20 @@ func members(ms api.Members, st api.Status, now time.Time) Members {
 func member(m api.Member, st api.Status, now time.Time) Member {
 	r := Member{
 		Key:      m.Name + " " + m.Instance,
-		Name:     m.Name,
+		Name:     plain(m.Name),
 		Link:     pathOf("/v1/members", m.Name),
 		Self:     m.Self,
-		State:    m.State,
-		Cause:    m.Cause,
+		State:    plain(m.State),
+		Cause:    plain(m.Cause),
 		Held:     m.State == "alive" && !m.Eligible,
 		Since:    Moment{ISO: m.Since.UTC().Format(time.RFC3339), Text: span(now.Sub(m.Since))},
 		SinceS:   strconv.FormatInt(int64(now.Sub(m.Since)/time.Second), 10),
 		Beats:    !m.Self && (m.State == "alive" || m.State == "suspect"),
 		Age:      "–",
 		RTT:      "–",
-		Version:  cmp.Or(m.Version, "–"),
+		Version:  cmp.Or(plain(m.Version), "–"),
 		Skew:     m.Version != "" && st.Node.Version != "" && m.Version != st.Node.Version && m.State != "left",
-		Addr:     m.Addr,
+		Addr:     plain(m.Addr),
 		Tags:     []Tag{},
 		Instance: m.Instance,
 		AgeMS:    "-1",
@@ -104,10 +104,10 @@ func member(m api.Member, st api.Status, now time.Time) Member {
 		if s.Health != "" && s.Health != "passing" {
 			text += " " + s.Health
 		}
-		r.Tags = append(r.Tags, Tag{Key: "service " + text, Text: text, Kind: "service"})
+		r.Tags = append(r.Tags, Tag{Key: "service " + text, Text: plain(text), Kind: "service"})
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Tags)) {
-		r.Tags = append(r.Tags, Tag{Key: "tag " + k, Text: k + "=" + m.Tags[k], Kind: "tag"})
+		r.Tags = append(r.Tags, Tag{Key: "tag " + k, Text: plain(k + "=" + m.Tags[k]), Kind: "tag"})
 	}
 	return r
 }

@@ -107,7 +107,7 @@ func NewView(s Snapshot) View {
 		Agent:    agentFacts(st, now),
 	}
 	for i, w := range st.Warnings {
-		v.Warnings = append(v.Warnings, Warning{Key: key(i, w.Code), Code: w.Code, Text: w.Text, Fix: w.Fix})
+		v.Warnings = append(v.Warnings, Warning{Key: key(i, w.Code), Code: w.Code, Text: plain(w.Text), Fix: w.Fix})
 	}
 	return v
 }
@@ -124,12 +124,12 @@ func title(st api.Status) string {
 }
 
 func verdict(v api.Verdict) Verdict {
-	out := Verdict{State: "ok", Text: v.Text, Reasons: []Reason{}}
+	out := Verdict{State: "ok", Text: plain(v.Text), Reasons: []Reason{}}
 	if !v.OK {
 		out.State = "bad"
 	}
 	for i, r := range v.Reasons {
-		out.Reasons = append(out.Reasons, Reason{Key: key(i, r), Text: r})
+		out.Reasons = append(out.Reasons, Reason{Key: key(i, r), Text: plain(r)})
 	}
 	return out
 }
@@ -165,7 +165,7 @@ func redisFact(b api.LockBackend) Fact {
 		f.Value, f.Note = "not set up", "locks need one: redis.url"
 	case !b.Up:
 		f.Value, f.Tone = "down", "bad"
-		f.Note = cmp.Or(b.LastError, b.Addr)
+		f.Note = cmp.Or(plain(b.LastError), b.Addr)
 	default:
 		f.Value = "up"
 		if b.LatencyMS != nil {
@@ -223,7 +223,7 @@ func checks(cs []api.Check) []Check {
 		if !slices.Contains([]string{"pass", "warn", "fail"}, state) {
 			state = "fail" // never a tick on what is not understood
 		}
-		out[i] = Check{Key: key(i, c.Name), Name: c.Name, State: state, Text: c.Text}
+		out[i] = Check{Key: key(i, c.Name), Name: c.Name, State: state, Text: plain(c.Text)}
 	}
 	return out
 }
@@ -246,7 +246,7 @@ func seeds(ss []api.StatusSeed, now time.Time) []Seed {
 			out[i].State, out[i].Text = "pass", answered
 		}
 		if s.LastError != "" {
-			out[i].State, out[i].Text = "fail", s.LastError
+			out[i].State, out[i].Text = "fail", plain(s.LastError)
 			if answered != "" {
 				out[i].Text += "; " + answered
 			}
@@ -284,7 +284,7 @@ func events(es []api.Event, now time.Time) []Event {
 			At:    Moment{ISO: at.Format(time.RFC3339), Text: text},
 			Type:  strings.ReplaceAll(e.Type, "_", " "),
 			State: cmp.Or(eventStates[e.Type], "note"),
-			Text:  cmp.Or(e.Text, e.Type),
+			Text:  cmp.Or(plain(e.Text), e.Type),
 		})
 	}
 	return out
