@@ -33,7 +33,7 @@ func (c *Client) Acquire(ctx context.Context, name string, opts ...Option) (*Loc
 }
 
 func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Option) (*Lock, error) {
-	r, err := c.request(name, opts)
+	r, err := c.request(name, wait, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -41,10 +41,8 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		return nil, ErrClosed
 	}
 	defer c.done()
-	if !wait {
-		r.claim = 0
-	} else if err := c.enlist(r); err != nil {
-		return nil, err
+	if wait {
+		c.enlist(r)
 	}
 	sent := now()
 	a, ended, err := c.ask(ctx, r)
@@ -56,7 +54,7 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		}
 		return nil, err
 	case a.held:
-		return c.granted(ctx, r, a.fence, sent.add(r.ttl))
+		return c.granted(ctx, r, a.fence, a.since, sent.add(r.ttl))
 	case !wait:
 		v, _ := decodeValue(a.holder)
 		return nil, &HeldError{Name: name, Holder: v.holder}
@@ -70,14 +68,13 @@ func (c *Client) ask(ctx context.Context, r *request) (a answer, ended <-chan st
 	if c.closing.Load() {
 		return answer{}, nil, ErrClosed
 	}
-	reply, ended, err := c.call(ctx, acquireScript, r.keys[:],
-		r.id, r.ttl.Milliseconds(), r.claim.Milliseconds(), r.meta, r.place, c.ear.letter(), c.ear.channel)
+	reply, ended, err := c.call(ctx, acquireScript, r.question(&c.ear))
 	if err != nil {
 		return answer{}, ended, err
 	}
 	a, ok := decodeAnswer(reply)
 	if !ok {
-		return answer{}, nil, errReply("acquire.lua", reply)
+		return answer{}, nil, errReply(acquireScript, reply)
 	}
 	return a, nil, nil
 }
@@ -93,9 +90,12 @@ func untouched(err error) bool {
 }
 
 // granted makes the lock of r, which is valid until expires less its margin.
-func (c *Client) granted(ctx context.Context, r *request, fence uint64, expires moment) (*Lock, error) {
+func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, expires moment) (*Lock, error) {
 	c.dismiss(r)
-	l := newLock(c, ctx, r, fence, expires.add(-margin(r.ttl)))
+	l := &Lock{c: c, r: r, fence: fence, until: expires.add(-margin(r.ttl)), values: ctx}
+	if r.limit != limitAlone {
+		l.value = encodeValue(r.id, fence, since, r.meta)
+	}
 	if !l.start() {
 		c.forget(r, nil)
 		if c.closing.Load() {
@@ -122,7 +122,7 @@ func (c *Client) forget(r *request, ended <-chan struct{}) {
 		defer cancel()
 		sure := ended != nil
 		for attempt := 0; ; attempt++ {
-			_, err := c.run(ctx, c.calls, releaseScript, r.keys[:], r.id, 1)
+			_, err := c.run(ctx, c.calls, leaveScript, r.farewell(""))
 			switch {
 			case err == nil && sure, errors.Is(err, ErrClosed):
 				return

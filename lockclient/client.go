@@ -28,8 +28,9 @@ type Client struct {
 	id       string // node/instance
 	seq      atomic.Uint64
 	meta     string // for cfg.TTL
-	calls    *redis.Client
-	renewals *redis.Client
+	ttlMS    string
+	calls    redis.UniversalClient
+	renewals redis.UniversalClient
 	gate     *dialGate
 	events   *events
 	health   health
@@ -67,11 +68,12 @@ func Start(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("start lock client: %w", err)
 	}
 	c := &Client{
-		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL),
+		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL, false),
+		ttlMS: strconv.FormatInt(cfg.TTL.Milliseconds(), 10),
 		calls: calls, renewals: renewals, gate: gate, closed: make(chan struct{}),
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{},
 	}
-	c.ear.channel = cfg.Prefix + "process:" + c.id
+	c.ear.channel = cfg.Prefix + processChannel + c.id
 	c.life, c.end = context.WithCancel(context.Background())
 	c.events = startEvents(cfg.OnEvent)
 	c.background(c.watchHealth)
@@ -100,14 +102,17 @@ func (c *Client) done() {
 	}
 }
 
-// background runs f on a goroutine that Close waits for, unless Close is over.
-func (c *Client) background(f func()) {
-	if c.begin() {
-		go func() {
-			defer c.done()
-			f()
-		}()
+// background runs f on a goroutine that Close waits for, unless Close is over:
+// then it returns false.
+func (c *Client) background(f func()) bool {
+	if !c.begin() {
+		return false
 	}
+	go func() {
+		defer c.done()
+		f()
+	}()
+	return true
 }
 
 // rest waits until nothing runs any more and lets nothing start again, or until
@@ -169,36 +174,44 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// A request is one try to get a lock, from the first question to its end. Its
-// fields below mu are guarded by Client.mu.
+// A request is one try to get a lock, from the first question to its end.
 type request struct {
 	name    string
 	keys    keys
 	id      string
 	ttl     time.Duration
-	claim   time.Duration
-	meta    string
+	claim   time.Duration // 0 for a try
+	limit   string        // limitAlone, or with how many it is shared
 	command *string
 	onWait  func(Waiting)
 
-	wake     chan struct{} // capacity 1
-	grant    *message      // pushed, newer than asked
-	again    bool          // ask again: the answer may have been missed
-	asking   bool          // until the next answer no beat speaks for it
-	err      error         // waiting is of no use
-	asked    moment        // when the last question was sent that found it queued
-	fence    uint64        // of the holder then
-	place    string
+	// What the scripts are sent. Only one question is under way at a time; one
+	// that was left open keeps these to itself.
+	args                                   []any
+	ttlMS, claimMS, meta, ear, place, sent string
+
+	wake chan struct{} // capacity 1
+
+	// Guarded by Client.mu.
+	grant    *message // pushed, newer than asked
+	again    bool     // ask again: the answer may have been missed
+	asking   bool     // until the next answer no beat speaks for it
+	err      error    // waiting is of no use
+	asked    moment   // when the last question was sent that found it queued
+	fence    uint64   // the last one granted then
 	position int
-	expires  moment // the holder's hold then; zero if never
+	expires  moment // the first hold then; zero if not known
 	holder   string
 }
+
+// limitAlone is the limit of one that wants the lock alone.
+const limitAlone = "x"
 
 // maxClaim bounds what a waiter that is cut off can cost those behind it.
 const maxClaim = time.Minute
 
-func (c *Client) request(name string, opts []Option) (*request, error) {
-	r := &request{name: name, ttl: c.cfg.TTL}
+func (c *Client) request(name string, wait bool, opts []Option) (*request, error) {
+	r := &request{name: name, ttl: c.cfg.TTL, limit: limitAlone}
 	for _, o := range opts {
 		o(r)
 	}
@@ -209,17 +222,41 @@ func (c *Client) request(name string, opts []Option) (*request, error) {
 		return nil, err
 	}
 	r.keys = lockKeys(c.cfg.Prefix, name)
-	r.id = c.id + "/" + strconv.FormatUint(c.seq.Add(1), 10)
-	r.claim = min(r.ttl, max(time.Second, r.ttl/3), maxClaim)
-	r.meta = c.meta
-	if r.ttl != c.cfg.TTL || r.command != nil {
+	r.args = arguments(&r.keys, 9)
+	id := append(make([]byte, 0, 96), c.id...)
+	r.id = string(strconv.AppendUint(append(id, '/'), c.seq.Add(1), 10))
+	r.meta, r.ttlMS = c.meta, c.ttlMS
+	if r.ttl != c.cfg.TTL || r.command != nil || r.limit != limitAlone {
 		cfg := c.cfg
 		if r.command != nil {
 			cfg.Command = *r.command
 		}
-		r.meta = cfg.meta(r.ttl)
+		r.meta = cfg.meta(r.ttl, r.limit != limitAlone)
+		r.ttlMS = strconv.FormatInt(r.ttl.Milliseconds(), 10)
+	}
+	r.claimMS = "0"
+	if wait {
+		r.claim = min(r.ttl, max(time.Second, r.ttl/3), maxClaim)
+		r.claimMS = strconv.FormatInt(r.claim.Milliseconds(), 10)
+		r.wake = make(chan struct{}, 1)
 	}
 	return r, nil
+}
+
+// question returns the arguments of acquire.lua.
+func (r *request) question(ear *ear) []any {
+	r.ear = ear.letter()
+	a := append(r.args[:argOwn], &r.id, &r.ttlMS, &r.claimMS, &r.limit, &r.meta, &r.ear, &ear.channel, &r.place, r.sent)
+	r.sent = "1"
+	return a
+}
+
+// farewell returns the arguments of leave.lua, which shared hold, if any, has
+// value.
+func (r *request) farewell(value string) []any {
+	a := arguments(&r.keys, 2)
+	a[argOwn], a[argOwn+1] = &r.id, value
+	return a
 }
 
 // signal wakes the goroutine that waits for r.

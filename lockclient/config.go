@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,10 +117,11 @@ type meta struct {
 	PID     int    `json:"pid"`
 	Command string `json:"cmd,omitempty"`
 	TTL     int64  `json:"ttl_ms"`
+	Shared  bool   `json:"shared,omitempty"`
 }
 
-func (c Config) meta(ttl time.Duration) string {
-	b, err := json.Marshal(meta{Node: c.Node, PID: c.PID, Command: c.Command, TTL: ttl.Milliseconds()})
+func (c Config) meta(ttl time.Duration, shared bool) string {
+	b, err := json.Marshal(meta{Node: c.Node, PID: c.PID, Command: c.Command, TTL: ttl.Milliseconds(), Shared: shared})
 	if err != nil {
 		panic(err) // strings and numbers always marshal
 	}
@@ -136,6 +138,15 @@ func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl }
 // WithCommand tells people what is done under the lock, instead of
 // Config.Command. Give no arguments: they may be secret.
 func WithCommand(command string) Option { return func(r *request) { r.command = &command } }
+
+// Shared has the lock shared with others who also want it shared, as readers do;
+// one that wants it alone excludes them all. They queue in one order: who wants
+// it alone does not wait for readers that come later.
+func Shared() Option { return func(r *request) { r.limit = "0" } }
+
+// Slots makes the lock a semaphore: at most n hold it at one time. All who use
+// one should give the same n.
+func Slots(n int) Option { return func(r *request) { r.limit = strconv.Itoa(max(n, 1)) } }
 
 // OnWait has f called when the lock is not free, and again whenever the place
 // in its queue or its holder has changed. f runs on the goroutine that calls

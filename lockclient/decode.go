@@ -13,35 +13,63 @@ import (
 // An answer is that of acquire.lua.
 type answer struct {
 	held     bool
-	fence    uint64        // when held; else the holder's
+	fence    uint64        // when held; else the last one granted
+	since    int64         // when held: when it was granted, in server ms
 	position int           // in the queue, from 1; 0 for a try
-	pttl     time.Duration // until the holder's hold ends; negative if never
+	pttl     time.Duration // until the first hold ends; negative if that is not known
 	place    string
-	holder   string // the lock's value
+	holder   string // the value of one that holds it
 }
 
-func decodeAnswer(reply []any) (answer, bool) {
-	switch {
-	case len(reply) == 3 && reply[0] == int64(1):
-		fence, ok := decodeFence(reply[1])
-		return answer{held: true, fence: fence}, ok
-	case len(reply) == 5 && reply[0] == int64(0):
-		position, ok1 := reply[1].(int64)
-		pttl, ok2 := reply[2].(int64)
-		place, ok3 := reply[3].(string)
-		holder, ok4 := reply[4].(string)
-		v, _ := decodeValue(holder)
-		return answer{position: int(position), pttl: remaining(pttl), place: place, holder: holder, fence: v.fence},
-			ok1 && ok2 && ok3 && ok4
+func decodeAnswer(s string) (answer, bool) {
+	kind, rest, _ := strings.Cut(s, " ")
+	switch kind {
+	case "1":
+		fence, since, ok := strings.Cut(rest, " ")
+		f, ok1 := decodeFence(fence)
+		ms, err := strconv.ParseInt(since, 10, 64)
+		return answer{held: true, fence: f, since: ms}, ok && ok1 && err == nil
+	case "0":
+		f := strings.SplitN(rest, " ", 5)
+		if len(f) != 5 {
+			return answer{}, false
+		}
+		position, err1 := strconv.Atoi(f[0])
+		pttl, err2 := strconv.ParseInt(f[1], 10, 64)
+		_, err3 := strconv.ParseUint(f[2], 10, 64)
+		fence, err4 := strconv.ParseUint(f[3], 10, 64)
+		if err1 != nil || err2 != nil || err3 != nil || err4 != nil || position < 0 {
+			return answer{}, false
+		}
+		return answer{position: position, pttl: remaining(pttl), place: f[2], fence: fence, holder: f[4]}, true
 	}
 	return answer{}, false
 }
 
-func decodeFence(v any) (uint64, bool) {
-	s, ok := v.(string)
-	if !ok {
-		return 0, false
+// decodeBeat reads what beat.lua answers for n waiters: answers without a place.
+func decodeBeat(s string, n int) ([]answer, bool) {
+	f := strings.SplitN(s, " ", 4)
+	if len(f) != 4 {
+		return nil, false
 	}
+	pttl, err1 := strconv.ParseInt(f[0], 10, 64)
+	fence, err2 := strconv.ParseUint(f[1], 10, 64)
+	positions := strings.Split(f[2], ",")
+	if err1 != nil || err2 != nil || len(positions) != n {
+		return nil, false
+	}
+	answers := make([]answer, n)
+	for i, p := range positions {
+		position, err := strconv.Atoi(p)
+		if err != nil || position < 0 {
+			return nil, false
+		}
+		answers[i] = answer{position: position, pttl: remaining(pttl), fence: fence, holder: f[3]}
+	}
+	return answers, true
+}
+
+func decodeFence(s string) (uint64, bool) {
 	fence, err := strconv.ParseUint(s, 10, 64)
 	return fence, err == nil && fence > 0
 }
@@ -59,54 +87,54 @@ func remaining(pttl int64) time.Duration {
 	return max(millis(pttl), time.Millisecond)
 }
 
-// A value is that of a lock's key: "id|fence|since ms|meta".
+// A value is that of a lock's key, or of a shared hold: "id|fence|since ms|meta".
 type value struct {
 	id     string
 	fence  uint64
 	holder Holder
 	ttl    time.Duration
+	shared bool
 }
 
 func decodeValue(s string) (value, bool) {
-	id, rest, ok := strings.Cut(s, "|")
-	fence, rest, ok2 := strings.Cut(rest, "|")
-	since, m, ok3 := strings.Cut(rest, "|")
-	if !ok || !ok2 || !ok3 {
+	f := strings.SplitN(s, "|", 4)
+	if len(f) != 4 {
 		return value{}, false
 	}
-	v := value{id: id}
-	f, err := strconv.ParseUint(fence, 10, 64)
-	if err != nil {
+	fence, err1 := strconv.ParseUint(f[1], 10, 64)
+	since, err2 := strconv.ParseInt(f[2], 10, 64)
+	if err1 != nil || err2 != nil {
 		return value{}, false
 	}
-	ms, err := strconv.ParseInt(since, 10, 64)
-	if err != nil {
-		return value{}, false
-	}
-	v.fence = f
-	v.holder, v.ttl = decodeMeta(id, m)
-	v.holder.Since = time.UnixMilli(ms).UTC()
+	v := value{id: f[0], fence: fence}
+	v.holder, v.ttl, v.shared = decodeMeta(v.id, f[3])
+	v.holder.Since = time.UnixMilli(since).UTC()
 	return v, true
 }
 
+// encodeValue is what the scripts make of a hold.
+func encodeValue(id string, fence uint64, since int64, meta string) string {
+	return id + "|" + strconv.FormatUint(fence, 10) + "|" + strconv.FormatInt(since, 10) + "|" + meta
+}
+
 // decodeMeta reads what a client wrote of itself; what is missing stays empty.
-func decodeMeta(id, s string) (Holder, time.Duration) {
+func decodeMeta(id, s string) (h Holder, ttl time.Duration, shared bool) {
 	var m meta
 	if err := json.Unmarshal([]byte(s), &m); err != nil || m.Node == "" {
 		node, _, _ := strings.Cut(id, "/")
 		m.Node, _ = unescape(node)
 	}
-	return Holder{Node: m.Node, PID: m.PID, Command: m.Command}, millis(m.TTL)
+	return Holder{Node: m.Node, PID: m.PID, Command: m.Command}, millis(m.TTL), m.Shared
 }
 
 // decodeWaiter reads the record of the waiter id, see handover.lua.
 func decodeWaiter(id, record string) (Waiter, bool) {
-	parts := strings.SplitN(record, "|", 5)
-	if len(parts) != 5 {
+	f := strings.SplitN(record, "|", 6)
+	if len(f) != 6 {
 		return Waiter{}, false
 	}
-	h, _ := decodeMeta(id, parts[4])
-	return Waiter{Node: h.Node, PID: h.PID, Command: h.Command}, true
+	h, _, shared := decodeMeta(id, f[5])
+	return Waiter{Node: h.Node, PID: h.PID, Command: h.Command, Shared: shared}, true
 }
 
 // A message is what one process tells another through its channel.
@@ -114,38 +142,35 @@ type message struct {
 	kind  string // grant, or lost
 	id    string
 	fence uint64
+	since int64 // server ms
 	claim time.Duration
 	key   string // of the lock
 }
 
 func decodeMessage(payload string) (message, bool) {
-	parts := strings.SplitN(payload, " ", 5)
-	if len(parts) != 5 || parts[0] != "grant" && parts[0] != "lost" {
+	f := strings.SplitN(payload, " ", 6)
+	if len(f) != 6 || f[0] != "grant" && f[0] != "lost" {
 		return message{}, false
 	}
-	fence, err := strconv.ParseUint(parts[2], 10, 64)
-	if err != nil {
+	fence, ok := decodeFence(f[2])
+	since, err1 := strconv.ParseInt(f[3], 10, 64)
+	claim, err2 := strconv.ParseInt(f[4], 10, 64)
+	if !ok || err1 != nil || err2 != nil {
 		return message{}, false
 	}
-	claim, err := strconv.ParseInt(parts[3], 10, 64)
-	if err != nil {
-		return message{}, false
-	}
-	return message{kind: parts[0], id: parts[1], fence: fence, claim: millis(claim), key: parts[4]}, true
+	return message{kind: f[0], id: f[1], fence: fence, since: since, claim: millis(claim), key: f[5]}, true
 }
 
-// decodeOutcome reads what release.lua and renew.lua answer: nil for done,
-// else ErrExpired or ErrStolen.
-func decodeOutcome(what string, reply []any) error {
-	if len(reply) > 0 {
-		switch reply[0] {
-		case int64(1):
-			return nil
-		case int64(0):
-			return ErrExpired
-		case int64(-1):
-			return ErrStolen
-		}
+// decodeOutcome reads what the scripts that release and renew answer: nil for
+// done, else ErrExpired or ErrStolen.
+func decodeOutcome(s *script, reply string) error {
+	switch reply {
+	case "1":
+		return nil
+	case "0":
+		return ErrExpired
+	case "-1":
+		return ErrStolen
 	}
-	return errReply(what, reply)
+	return errReply(s, reply)
 }

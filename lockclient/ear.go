@@ -10,13 +10,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// processChannel starts the name of a channel, after the prefix; the process's
+// id, which is that of its client, follows.
+const processChannel = "process:"
+
 // earPing is how often the subscription is tested while nothing is heard.
 const earPing = 10 * time.Second
 
 // An ear is a process's subscription to its one channel. It is opened by the
 // first waiter, or by a hold that lasts, and stays open until Close.
 type ear struct {
-	channel    string
+	channel    string // where this process is called
 	opened     atomic.Bool
 	subscribed atomic.Bool
 	err        error // why it cannot be opened; guarded by Client.mu
@@ -150,7 +154,7 @@ func (c *Client) pushed(m message) {
 	if r == nil && !held {
 		// A question left open has put it into the queue after the goodbye.
 		if name, ok := nameOf(c.cfg.Prefix, m.key); ok {
-			c.forget(&request{keys: lockKeys(c.cfg.Prefix, name), id: m.id, ttl: m.claim}, nil)
+			c.forget(&request{keys: lockKeys(c.cfg.Prefix, name), id: m.id, ttl: max(m.claim, MinTTL)}, nil)
 		}
 	}
 }

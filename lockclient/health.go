@@ -163,7 +163,7 @@ func (c *Client) wokeUp() {
 	}
 	c.mu.Unlock()
 	for _, l := range held {
-		l.expire()
+		l.tick()
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 // Info is what Redis knows of a lock.
 type Info struct {
 	Name      string
-	Holder    *Holder       // nil when nobody holds it
+	Holder    *Holder       // nil when nobody holds it; of several that share it, the first to end
+	Holders   []Holder      // all
+	Shared    bool          // they share it
 	Fence     uint64        // of the last grant; 0 if there never was one
-	TTL       time.Duration // the holder's time to live
-	ExpiresIn time.Duration // until the hold ends unless it is renewed
+	TTL       time.Duration // Holder's time to live
+	ExpiresIn time.Duration // until Holder's hold ends unless it is renewed
 	Waiters   []Waiter      // in order
 }
 
@@ -23,6 +25,7 @@ type Waiter struct {
 	Node     string
 	PID      int
 	Command  string // without arguments
+	Shared   bool   // it would share the lock
 	Position int    // from 1
 }
 
@@ -32,37 +35,41 @@ func (c *Client) Inspect(ctx context.Context, name string) (Info, error) {
 	if err := checkName(name); err != nil {
 		return Info{}, fmt.Errorf("inspect lock: %w", err)
 	}
-	keys := lockKeys(c.cfg.Prefix, name)
-	reply, _, err := c.call(ctx, inspectScript, keys[:])
+	info, _, err := detach(c, ctx, func(ctx context.Context) (Info, error) { return c.inspect(ctx, name) })
 	if err != nil {
 		return Info{}, fmt.Errorf("inspect lock %q: %w", name, err)
 	}
+	return info, nil
+}
+
+func (c *Client) inspect(ctx context.Context, name string) (Info, error) {
+	k := lockKeys(c.cfg.Prefix, name)
+	reply, err := c.runSlice(ctx, c.calls, inspectScript, arguments(&k, 0))
+	if err != nil {
+		return Info{}, err
+	}
 	info, ok := decodeInfo(name, reply)
 	if !ok {
-		return Info{}, fmt.Errorf("inspect lock %q: %w", name, errReply("inspect.lua", reply))
+		return Info{}, errReply(inspectScript, reply)
 	}
 	return info, nil
 }
 
 func decodeInfo(name string, reply []any) (Info, bool) {
-	if len(reply) < 3 || len(reply)%2 == 0 {
+	if len(reply) < 2 || len(reply)%2 == 1 {
 		return Info{}, false
 	}
-	pttl, ok1 := reply[0].(int64)
-	holder, ok2 := reply[1].(string)
-	if !ok1 || !ok2 {
+	fence, ok1 := reply[0].(string)
+	holders, ok2 := reply[1].(int64)
+	if !ok1 || !ok2 || holders < 0 || holders > int64(len(reply)/2-1) {
 		return Info{}, false
 	}
 	info := Info{Name: name}
-	if holder != "" {
-		v, ok := decodeValue(holder)
-		if !ok {
-			v.holder.Node = "somebody" // another program's value
-		}
-		info.Holder, info.TTL, info.ExpiresIn = &v.holder, v.ttl, max(remaining(pttl), 0)
+	info.Fence, _ = decodeFence(fence)
+	if !info.addHolders(reply[2 : 2+2*holders]) {
+		return Info{}, false
 	}
-	info.Fence, _ = decodeFence(reply[2])
-	for pair := range slices.Chunk(reply[3:], 2) {
+	for pair := range slices.Chunk(reply[2+2*holders:], 2) {
 		id, ok1 := pair[0].(string)
 		record, ok2 := pair[1].(string)
 		if !ok1 || !ok2 {
@@ -76,9 +83,38 @@ func decodeInfo(name string, reply []any) (Info, bool) {
 	return info, true
 }
 
+// addHolders reads pairs of value and pttl.
+func (i *Info) addHolders(pairs []any) bool {
+	for pair := range slices.Chunk(pairs, 2) {
+		s, ok1 := pair[0].(string)
+		pttl, ok2 := pair[1].(int64)
+		if !ok1 || !ok2 {
+			return false
+		}
+		v, ok := decodeValue(s)
+		if !ok {
+			v.holder.Node = "another program"
+		}
+		if i.Holder == nil {
+			i.Holder, i.TTL, i.ExpiresIn = &v.holder, v.ttl, max(remaining(pttl), 0)
+		}
+		i.Shared = v.shared
+		i.Holders = append(i.Holders, v.holder)
+	}
+	return true
+}
+
 // List returns all locks that are held or waited for, sorted by name. It walks
 // the keys of the whole Redis in steps, which blocks nobody.
 func (c *Client) List(ctx context.Context) ([]Info, error) {
+	infos, _, err := detach(c, ctx, c.list)
+	if err != nil {
+		return nil, fmt.Errorf("list locks: %w", err)
+	}
+	return infos, nil
+}
+
+func (c *Client) list(ctx context.Context) ([]Info, error) {
 	names := map[string]bool{}
 	pattern := globEscaper.Replace(c.cfg.Prefix) + "{*"
 	for cursor := uint64(0); ; {
@@ -86,13 +122,11 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 		err = explain(c.addr, err)
 		c.heard(ctx, err)
 		if err != nil {
-			return nil, fmt.Errorf("list locks: %w", err)
+			return nil, err
 		}
 		for _, key := range found {
-			if strings.HasSuffix(key, "}") || strings.HasSuffix(key, "}:q") {
-				if name, ok := nameOf(c.cfg.Prefix, key); ok {
-					names[name] = true
-				}
+			if name, ok := nameOf(c.cfg.Prefix, key); ok && !strings.HasSuffix(key, "}:f") {
+				names[name] = true
 			}
 		}
 		if cursor = next; cursor == 0 {
@@ -101,7 +135,7 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 	}
 	infos := []Info{}
 	for name := range names {
-		info, err := c.Inspect(ctx, name)
+		info, err := c.inspect(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -115,28 +149,33 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
-// ForceRelease takes the lock name from whoever holds it, tells that process,
-// and calls the next waiter. It returns what it took, or ErrNotHeld. The holder
-// is told in one round trip if it listens, which it does after holding for a
-// tenth of a second, else by its next renewal; what it does until then only a
-// fence keeps in check.
+// ForceRelease takes the lock name from all who hold it, tells them, and calls
+// the next waiter. It returns what it took, or ErrNotHeld. A holder is told in
+// one round trip if it listens, which it does after holding for a tenth of a
+// second, else by its next renewal; what it does until then only a fence keeps
+// in check.
 func (c *Client) ForceRelease(ctx context.Context, name string) (Info, error) {
 	if err := checkName(name); err != nil {
 		return Info{}, fmt.Errorf("release by force: %w", err)
 	}
-	keys := lockKeys(c.cfg.Prefix, name)
-	reply, _, err := c.call(ctx, forceScript, keys[:], "PUBLISH", c.cfg.Prefix+"process:")
+	k := lockKeys(c.cfg.Prefix, name)
+	args := arguments(&k, 2)
+	args[argOwn], args[argOwn+1] = "PUBLISH", c.cfg.Prefix+processChannel
+	reply, _, err := detach(c, ctx, func(ctx context.Context) ([]any, error) {
+		return c.runSlice(ctx, c.calls, forceScript, args)
+	})
+	info := Info{Name: name}
+	switch {
+	case err != nil:
+	case len(reply) == 0:
+		err = ErrNotHeld
+	case len(reply)%2 == 1 || !info.addHolders(reply):
+		err = errReply(forceScript, reply)
+	}
 	if err != nil {
 		return Info{}, fmt.Errorf("release lock %q by force: %w", name, err)
 	}
-	if len(reply) == 1 {
-		return Info{}, fmt.Errorf("release lock %q by force: %w", name, ErrNotHeld)
-	}
-	if len(reply) != 4 {
-		return Info{}, fmt.Errorf("release lock %q by force: %w", name, errReply("force.lua", reply))
-	}
-	holder, _ := reply[2].(string)
-	v, _ := decodeValue(holder)
-	pttl, _ := reply[1].(int64)
-	return Info{Name: name, Holder: &v.holder, Fence: v.fence, TTL: v.ttl, ExpiresIn: max(remaining(pttl), 0)}, nil
+	v, _ := decodeValue(reply[0].(string))
+	info.Fence = v.fence
+	return info, nil
 }

@@ -12,11 +12,17 @@ const MaxName = 512
 
 // keys are the names in Redis of one lock: PREFIX{NAME} and its companions, in
 // one hash slot. The scripts get all of them, in this order.
-type keys [4]string
+type keys [5]string
 
 func lockKeys(prefix, name string) keys {
 	base := prefix + "{" + escapeName(name) + "}"
-	return keys{base, base + ":f", base + ":q", base + ":w"}
+	rest := base + ":f" + base + ":q" + base + ":w" + base + ":h" // in one piece of memory
+	k := keys{base}
+	n := len(base) + 2
+	for i := range len(k) - 1 {
+		k[i+1] = rest[i*n : (i+1)*n]
+	}
+	return k
 }
 
 // checkName refuses what no lock may be called.

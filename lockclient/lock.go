@@ -14,25 +14,26 @@ const releaseGrace = 2 * time.Second
 // A Lock is held until it is released or lost. Its methods may be called from
 // any goroutine.
 //
-// It has no goroutine: two timers work for it. One fires at the deadline,
-// whatever the network does; the other renews.
+// It has no goroutine: a timer works for it, on a goroutine of its own each time,
+// when a renewal is due and at the deadline, whatever the network does.
 type Lock struct {
 	c      *Client
 	r      *request
 	fence  uint64
+	value  string          // of a shared hold
 	values context.Context // what its context inherits values from
 
-	mu       sync.Mutex
-	state    lockState
-	until    moment // valid until then
-	err      error  // why it is no longer held
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	lost     chan struct{}
-	deadline *time.Timer
-	renewal  *time.Timer
-	tries    int // renewals under way
-	attempt  int // failed ones in a row
+	mu      sync.Mutex
+	state   lockState
+	until   moment // valid until then
+	err     error  // why it is no longer held
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	lost    chan struct{}
+	timer   *time.Timer
+	due     moment // of the next renewal
+	tries   int    // renewals under way
+	attempt int    // failed ones in a row
 
 	release    sync.Once
 	releaseErr error
@@ -53,13 +54,10 @@ const maxTries = 4
 // ForceRelease; a shorter one is not worth a connection.
 const earDelay = 100 * time.Millisecond
 
-func newLock(c *Client, ctx context.Context, r *request, fence uint64, until moment) *Lock {
-	return &Lock{c: c, r: r, fence: fence, until: until, values: ctx}
-}
-
-// start sets the timers; false if l is over already, or the client closes.
+// start sets the timer; false if l is over already, or the client closes.
 func (l *Lock) start() bool {
-	left := l.until.sub(now())
+	t := now()
+	left := l.until.sub(t)
 	if left <= 0 {
 		return false
 	}
@@ -67,6 +65,7 @@ func (l *Lock) start() bool {
 	if !l.c.ear.opened.Load() {
 		first = min(first, earDelay)
 	}
+	l.due = t.add(first)
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
 	if l.c.closing.Load() {
@@ -75,8 +74,7 @@ func (l *Lock) start() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.c.held[l.r.id] = l
-	l.deadline = time.AfterFunc(left, l.expire)
-	l.renewal = time.AfterFunc(first, l.renew)
+	l.timer = time.AfterFunc(first, l.tick)
 	return true
 }
 
@@ -141,28 +139,12 @@ func (l *Lock) Err() error {
 	return l.err
 }
 
-// expire runs when the deadline timer fires.
-func (l *Lock) expire() {
-	l.mu.Lock()
-	if l.state != stateHeld {
-		l.mu.Unlock()
-		return
-	}
-	if left := l.until.sub(now()); left > 0 {
-		l.deadline.Reset(left) // renewed while this timer fired
-		l.mu.Unlock()
-		return
-	}
-	l.lose(ErrExpired, true) // unlocks
-}
-
 // lose ends l, which is held, because of reason, and then gives back what the
 // server may still hold for it. The caller holds l.mu, which lose unlocks.
 func (l *Lock) lose(reason error, tidy bool) {
 	l.state = stateLost
 	l.err = &LostError{Name: l.r.name, Fence: l.fence, Reason: reason}
-	l.deadline.Stop()
-	l.renewal.Stop()
+	l.timer.Stop()
 	if l.cancel != nil {
 		l.cancel(l.err)
 	}
@@ -203,8 +185,7 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	}
 	l.state = stateReleased
 	l.err = ErrReleased
-	l.deadline.Stop()
-	l.renewal.Stop()
+	l.timer.Stop()
 	if l.cancel != nil {
 		l.cancel(l.err)
 	}
@@ -222,9 +203,13 @@ func (l *Lock) giveBack(ctx context.Context) error {
 		defer stop()
 		ctx = grace
 	}
-	reply, ended, err := l.c.call(ctx, releaseScript, l.r.keys[:], l.r.id, 0)
+	s, args := releaseScript, append(l.r.args[:argOwn], &l.r.id)
+	if l.r.limit != limitAlone {
+		s, args = leaveScript, l.r.farewell(l.value)
+	}
+	reply, ended, err := l.c.call(ctx, s, args)
 	if err == nil {
-		err = decodeOutcome("release.lua", reply)
+		err = decodeOutcome(s, reply)
 	} else if !errors.Is(err, ErrClosed) {
 		l.c.forget(l.r, ended)
 	}

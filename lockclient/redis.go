@@ -33,7 +33,7 @@ var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 // connect makes the two clients of cfg without touching the network: one for
 // calls and the subscription, and a small one for renewals, which no load on
 // the first can hold up.
-func connect(cfg Config, gate *dialGate) (calls, renewals *redis.Client, addr string, err error) {
+func connect(cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient, addr string, err error) {
 	quiet()
 	opt, err := redis.ParseURL(cfg.URL)
 	if err != nil {

@@ -1,23 +1,16 @@
--- release.lua gives a lock back if id holds it, and calls the next waiter. Sent
--- with leave it also takes id out of the queue, whatever became of it there.
+-- release.lua gives a lock back if id holds it alone, and calls the next waiter.
 --
--- KEYS  1 lock   2 fence   3 queue   4 waiters
--- ARGV  1 id     2 leave: 1 also leaves the queue
--- Returns {1} released, {0} nobody holds it (it had expired), {-1, holder} when
--- another holds it.
-local id = ARGV[1]
-if ARGV[2] == '1' then
-  redis.call('ZREM', KEYS[3], id)
-  redis.call('HDEL', KEYS[4], id)
-end
+-- KEYS  1 lock   2 fence   3 queue   4 waiters   5 shared holds
+-- ARGV  1 id
+-- Returns 1 released, 0 nobody holds it (it had expired), -1 another does.
 local held = redis.call('GET', KEYS[1])
-if not held then return {0} end
-if string.sub(held, 1, #id + 1) ~= id .. '|' then return {-1, held} end
+if not held then return 0 end
+if string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. '|' then return -1 end
 redis.call('DEL', KEYS[1])
-if redis.call('EXISTS', KEYS[3]) == 0 then return {1} end
-
+if redis.call('EXISTS', KEYS[3]) == 1 then
 --#include fence.lua
+--#include sharers.lua
 --#include handover.lua
-
-hand_over(false, 0)
-return {1}
+  hand_over(0, false, 0)
+end
+return 1

@@ -3,13 +3,11 @@ package lockclient
 import (
 	"context"
 	"errors"
+	"time"
 )
 
-// renew runs when the renewal timer fires, on a goroutine of that timer. It asks
-// at a third of what is left, and when there is no answer within a sixth of the
-// time to live, asks again beside the open question, on another connection: an
-// answer may take its time, a dead connection may not.
-func (l *Lock) renew() {
+// tick runs when the timer fires: the deadline has come, or a renewal is due.
+func (l *Lock) tick() {
 	c := l.c
 	if !c.begin() {
 		return
@@ -20,28 +18,55 @@ func (l *Lock) renew() {
 		l.mu.Unlock()
 		return
 	}
-	if !c.ear.opened.Load() {
+	t := now()
+	left := l.until.sub(t)
+	switch {
+	case left <= 0:
+		l.lose(ErrExpired, true) // unlocks
+	case l.due.after(t):
+		l.arm(t) // renewed while the timer fired
+		l.mu.Unlock()
+	case !c.ear.opened.Load():
 		// The first time, a little after the grant.
-		l.renewal.Reset(l.until.sub(now()) / 3)
+		l.due = t.add(left / 3)
+		l.arm(t)
 		l.mu.Unlock()
 		c.openEar()
-		return
-	}
-	l.renewal.Reset(l.r.ttl / 6)
-	if l.tries >= maxTries {
+	default:
+		// If there is no answer within a sixth of the time to live, ask again
+		// beside the open question, on another connection: an answer may take
+		// its time, a dead connection may not.
+		l.due = t.add(l.r.ttl / 6)
+		l.arm(t)
+		if l.tries >= maxTries {
+			l.mu.Unlock()
+			return
+		}
+		l.tries++
 		l.mu.Unlock()
-		return
+		l.renew(left)
 	}
-	l.tries++
-	left := l.until.sub(now())
-	l.mu.Unlock()
+}
 
+// arm sets the timer. The caller holds l.mu.
+func (l *Lock) arm(t moment) {
+	l.timer.Reset(max(min(l.until.sub(t), l.due.sub(t)), 0))
+}
+
+// renew asks once, and waits for the answer as long as the lock is valid.
+func (l *Lock) renew(left time.Duration) {
+	c := l.c
 	ctx, cancel := context.WithTimeout(c.life, left)
 	sent := now()
-	reply, err := c.run(ctx, c.renewals, renewScript, l.r.keys[:1], l.r.id, l.r.ttl.Milliseconds())
+	s, args := renewScript, arguments(&l.r.keys, 2)
+	args[argOwn], args[argOwn+1] = &l.r.id, &l.r.ttlMS
+	if l.r.limit != limitAlone {
+		s, args[argOwn] = renewSharedScript, &l.value
+	}
+	reply, err := c.run(ctx, c.renewals, s, args)
 	cancel()
 	if err == nil {
-		err = decodeOutcome("renew.lua", reply)
+		err = decodeOutcome(s, reply)
 	}
 
 	l.mu.Lock()
@@ -64,8 +89,10 @@ func (l *Lock) renew() {
 		l.lose(err, false)
 	default:
 		// The deadline decides. Until then try again, not all at one time.
-		l.renewal.Reset(min(c.backoff(l.attempt), l.r.ttl/6))
+		t := now()
+		l.due = t.add(min(c.backoff(l.attempt), l.r.ttl/6))
 		l.attempt++
+		l.arm(t)
 		l.mu.Unlock()
 		c.health.renewFailed.Add(1)
 	}
@@ -80,9 +107,10 @@ func (l *Lock) extend(sent moment) {
 		return // an older question, answered late
 	}
 	l.until = until
-	left := until.sub(now())
-	l.deadline.Reset(left)
-	l.renewal.Reset(left/3 + jitter(left/60))
+	t := now()
+	left := until.sub(t)
+	l.due = t.add(left/3 + jitter(left/60))
+	l.arm(t)
 }
 
 // forced runs when ForceRelease took l away.

@@ -2,10 +2,9 @@
 --
 -- KEYS  1 lock
 -- ARGV  1 id   2 ttl ms
--- Returns {1} renewed, {0} nobody holds it (it had expired), {-1, holder} when
--- another holds it.
+-- Returns 1 renewed, 0 nobody holds it (it had expired), -1 another does.
 local held = redis.call('GET', KEYS[1])
-if not held then return {0} end
-if string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. '|' then return {-1, held} end
+if not held then return 0 end
+if string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. '|' then return -1 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return {1}
+return 1

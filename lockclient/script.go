@@ -2,7 +2,9 @@ package lockclient
 
 import (
 	"context"
+	"crypto/sha1" // what EVALSHA names scripts by
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,17 +19,28 @@ import (
 var luaFiles embed.FS
 
 var (
-	acquireScript = newScript("acquire.lua")
-	releaseScript = newScript("release.lua")
-	renewScript   = newScript("renew.lua")
-	beatScript    = newScript("beat.lua")
-	inspectScript = newScript("inspect.lua")
-	forceScript   = newScript("force.lua")
+	acquireScript     = newScript("acquire.lua")
+	releaseScript     = newScript("release.lua")
+	leaveScript       = newScript("leave.lua")
+	renewScript       = newScript("renew.lua")
+	renewSharedScript = newScript("renewshared.lua")
+	beatScript        = newScript("beat.lua")
+	inspectScript     = newScript("inspect.lua")
+	forceScript       = newScript("force.lua")
 )
 
+// A script is one that the server may know by its hash already.
+type script struct {
+	name, source, hash string
+}
+
 // newScript reads a script with the files it includes, without comments: the
-// server keeps the text, and hashes it.
-func newScript(file string) *redis.Script { return redis.NewScript(luaSource(file)) }
+// server keeps the text.
+func newScript(file string) *script {
+	source := luaSource(file)
+	sum := sha1.Sum([]byte(source))
+	return &script{name: file, source: source, hash: hex.EncodeToString(sum[:])}
+}
 
 func luaSource(file string) string {
 	b, err := luaFiles.ReadFile(file)
@@ -46,46 +59,118 @@ func luaSource(file string) string {
 	return out.String()
 }
 
-// run runs s and returns its reply, or what explain makes of the error. It goes
-// on when ctx is cancelled, and ends when ctx's deadline passes. Scripts are
-// idempotent, so that one whose connection broke is sent again, once.
-func (c *Client) run(ctx context.Context, rdb *redis.Client, s *redis.Script, keys []string, args ...any) ([]any, error) {
-	reply, err := s.Run(ctx, rdb, keys, args...).Slice()
-	if err != nil && broken(err) && ctx.Err() == nil && !c.closing.Load() {
-		reply, err = s.Run(ctx, rdb, keys, args...).Slice()
+// argKeys is where the keys begin in the arguments of EVALSHA, and argOwn where
+// those begin that are a script's own.
+const (
+	argKeys = 3
+	argOwn  = argKeys + len(keys{})
+)
+
+// arguments returns room for EVALSHA with the keys k and n arguments of a
+// script's own, to be set from argOwn on. k must outlive it. Pointers cost
+// nothing to put into an interface; the first key is what a cluster goes by.
+func arguments(k *keys, n int) []any {
+	a := make([]any, argOwn+n)
+	a[0], a[2] = "evalsha", "5"
+	a[argKeys] = k[0]
+	for i := 1; i < len(k); i++ {
+		a[argKeys+i] = &k[i]
 	}
-	err = explain(c.addr, err)
-	c.heard(ctx, err)
-	return reply, err
+	return a
 }
 
-// call is run, but returns as soon as ctx is done. The script may then still
-// run: ended is closed when it no longer does, and is nil when it has ended.
-func (c *Client) call(ctx context.Context, s *redis.Script, keys []string, args ...any) (reply []any, ended <-chan struct{}, err error) {
+// run sends s, and returns its answer or what explain makes of the error. It
+// goes on when ctx is cancelled, and ends when ctx's deadline passes. args are
+// from arguments, and not kept.
+func (c *Client) run(ctx context.Context, rdb redis.UniversalClient, s *script, args []any) (string, error) {
+	args[1] = &s.hash
+	cmd := redis.NewStringCmd(ctx, args...)
+	err := c.exec(ctx, rdb, s, cmd)
+	if err == errSource {
+		cmd = redis.NewStringCmd(ctx, s.withSource(args)...)
+		err = rdb.Process(ctx, cmd)
+	}
+	if err != nil {
+		err = explain(c.addr, err)
+	}
+	c.heard(ctx, err)
+	return cmd.Val(), err
+}
+
+// runSlice is run for a script that answers with an array.
+func (c *Client) runSlice(ctx context.Context, rdb redis.UniversalClient, s *script, args []any) ([]any, error) {
+	args[1] = &s.hash
+	cmd := redis.NewSliceCmd(ctx, args...)
+	err := c.exec(ctx, rdb, s, cmd)
+	if err == errSource {
+		cmd = redis.NewSliceCmd(ctx, s.withSource(args)...)
+		err = rdb.Process(ctx, cmd)
+	}
+	if err != nil {
+		err = explain(c.addr, err)
+	}
+	c.heard(ctx, err)
+	return cmd.Val(), err
+}
+
+// errSource: the server does not know the script, it must be sent.
+var errSource = errors.New("script not known")
+
+// exec processes cmd. Scripts are idempotent, so that one whose connection broke
+// is sent again, once.
+func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
+	err := rdb.Process(ctx, cmd)
+	if err != nil && broken(err) && ctx.Err() == nil && !c.closing.Load() {
+		cmd.SetErr(nil)
+		err = rdb.Process(ctx, cmd)
+	}
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return errSource
+	}
+	return err
+}
+
+func (s *script) withSource(args []any) []any {
+	args = append([]any(nil), args...)
+	args[0], args[1] = "eval", &s.source
+	return args
+}
+
+// detach calls f, which ends by itself, and returns what it returned; but when
+// ctx is done before that, ctx's cause. Then f runs on, and ended is closed when
+// it no longer does; else ended is nil.
+func detach[T any](c *Client, ctx context.Context, f func(context.Context) (T, error)) (got T, ended <-chan struct{}, err error) {
 	if ctx.Done() == nil {
-		reply, err = c.run(ctx, c.calls, s, keys, args...)
-		return reply, nil, err
+		got, err = f(ctx)
+		return got, nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
+		return got, nil, context.Cause(ctx)
 	}
-	if !c.begin() {
-		return nil, nil, ErrClosed
-	}
-	var got []any
+	var late T
 	var failed error
 	done := make(chan struct{})
-	go func() {
-		defer c.done()
+	if !c.background(func() {
 		defer close(done)
-		got, failed = c.run(context.WithoutCancel(ctx), c.calls, s, keys, args...)
-	}()
+		late, failed = f(context.WithoutCancel(ctx))
+	}) {
+		return got, nil, ErrClosed
+	}
 	select {
 	case <-done:
-		return got, nil, failed
+		return late, nil, failed
 	case <-ctx.Done():
-		return nil, done, context.Cause(ctx)
+		return got, done, context.Cause(ctx)
 	}
+}
+
+// call is run, but returns as soon as ctx is done; see detach.
+func (c *Client) call(ctx context.Context, s *script, args []any) (string, <-chan struct{}, error) {
+	if ctx.Done() == nil {
+		reply, err := c.run(ctx, c.calls, s, args)
+		return reply, nil, err
+	}
+	return detach(c, ctx, func(ctx context.Context) (string, error) { return c.run(ctx, c.calls, s, args) })
 }
 
 // broken reports whether err is that of a connection that was there before and
@@ -100,6 +185,6 @@ func broken(err error) bool {
 }
 
 // errReply is what a reply of another shape than its script's makes.
-func errReply(what string, reply any) error {
-	return fmt.Errorf("decode the answer of %s: unexpected %v", what, reply)
+func errReply(s *script, reply any) error {
+	return fmt.Errorf("decode the answer of %s: unexpected %q", s.name, reply)
 }

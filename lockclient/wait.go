@@ -10,15 +10,10 @@ import (
 
 // enlist makes r known before its first question is asked: a grant may be pushed
 // before the answer is read.
-func (c *Client) enlist(r *request) error {
-	r.wake = make(chan struct{}, 1)
+func (c *Client) enlist(r *request) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing.Load() {
-		return ErrClosed
-	}
 	c.waiters[r.id] = r
-	return nil
+	c.mu.Unlock()
 }
 
 // dismiss undoes enlist and join.
@@ -68,7 +63,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 		}
 		if grant != nil {
 			if expires.sub(now()) > r.claim/4 {
-				return c.granted(ctx, r, grant.fence, expires)
+				return c.granted(ctx, r, grant.fence, grant.since, expires)
 			}
 			again = true // little of the claim is left: make it a whole time to live
 		}
@@ -78,7 +73,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 			var u *UnavailableError
 			switch {
 			case err == nil && a.held:
-				return c.granted(ctx, r, a.fence, sent.add(r.ttl))
+				return c.granted(ctx, r, a.fence, a.since, sent.add(r.ttl))
 			case err == nil:
 				attempt = 0
 				c.note(r, sent, a)
@@ -219,23 +214,24 @@ func (c *Client) beat(q *queue) {
 	}
 	var failed error
 	for part := range slices.Chunk(waiters, maxBeat) {
-		args := make([]any, 1, len(part)+1)
-		args[0] = c.ear.letter()
-		for _, r := range part {
-			args = append(args, r.id)
+		args := arguments(&q.keys, 1+len(part))
+		args[argOwn] = c.ear.letter()
+		for i, r := range part {
+			args[argOwn+1+i] = &r.id
 		}
 		sent := now()
 		ctx, cancel := context.WithTimeout(c.life, max(part[0].claim/2, minCallTimeout))
-		reply, err := c.run(ctx, c.calls, beatScript, q.keys[:], args...)
+		reply, err := c.run(ctx, c.calls, beatScript, args)
 		cancel()
-		if err == nil && len(reply) != len(part)+2 {
-			err = errReply("beat.lua", reply)
+		answers, ok := decodeBeat(reply, len(part))
+		if err == nil && !ok {
+			err = errReply(beatScript, reply)
 		}
 		if err != nil {
 			failed = err
 			break
 		}
-		c.beaten(part, sent, reply)
+		c.beaten(part, sent, answers)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,21 +254,18 @@ func (c *Client) beat(q *queue) {
 	}
 }
 
-// beaten hands the answer of beat.lua to its waiters.
-func (c *Client) beaten(waiters []*request, sent moment, reply []any) {
-	pttl, _ := reply[0].(int64)
-	holder, _ := reply[1].(string)
-	v, _ := decodeValue(holder)
+// beaten hands the answers of beat.lua to its waiters.
+func (c *Client) beaten(waiters []*request, sent moment, answers []answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, r := range waiters {
-		position, _ := reply[i+2].(int64)
-		changed := r.position != int(position) || r.holder != holder
-		if position == 0 {
+		a := answers[i]
+		if a.position == 0 {
 			r.askAgain()
 			continue
 		}
-		r.note(sent, answer{position: int(position), pttl: remaining(pttl), fence: v.fence, holder: holder})
+		changed := r.position != a.position || r.holder != a.holder
+		r.note(sent, a)
 		if changed && r.onWait != nil {
 			r.signal()
 		}
