@@ -39,8 +39,9 @@ func TestChooseAdvertise(t *testing.T) {
 
 		{"usual", "0.0.0.0", lo + "eth0 10.0.0.5", "10.0.0.5", "10.0.0.5", ""},
 		{"route decides", "0.0.0.0", lo + "eth0 10.0.0.5, eth1 192.168.0.5, docker0 172.17.0.1", "192.168.0.5", "192.168.0.5", ""},
-		{"mapped route", "0.0.0.0", lo + "eth0 10.0.0.5", "::ffff:10.0.0.5", "10.0.0.5", ""},
+		{"mapped route", "0.0.0.0", lo + "eth0 10.0.0.5, eth1 192.168.0.5", "::ffff:192.168.0.5", "192.168.0.5", ""},
 		{"any, IPv4 first", "::", lo + "eth0 fd00::5, eth0 10.0.0.5", "10.0.0.5", "10.0.0.5", ""},
+		{"any, IPv4 first without a route", "::", lo + "eth0 fd00::5, eth0 10.0.0.5", "", "10.0.0.5", "one of several"},
 		{"any, IPv6 only", "::", lo + "eth0 fd00::5", "fd00::5", "fd00::5", ""},
 		{"carrier space", "0.0.0.0", lo + "eth0 100.64.0.5", "100.64.0.5", "100.64.0.5", ""},
 

@@ -38,8 +38,8 @@ const (
 	tooMuch    = "gossip dropped: more than can be handled"
 )
 
-// The first rule that fits decides. Whatever fits none keeps its level, but an
-// error becomes a warning: nothing that memberlist says stops a peer.
+// The first rule that fits decides. Whatever fits none keeps its level, up to
+// a warning: nothing that memberlist says stops a peer.
 var memberlistRules = []memberlistRule{
 	// Once a stream, once a tick.
 	{"Stream connection", hclog.Trace, ""},
@@ -226,7 +226,7 @@ func parseMemberlistLine(p []byte) memberlistLine {
 		return l
 	}
 	kind, _, _ := strings.Cut(text, ":")
-	return memberlistLine{level: min(level, hclog.Warn), message: text, kind: kind[:min(len(kind), 64)], from: from}
+	return memberlistLine{level: level, message: text, kind: kind[:min(len(kind), 64)], from: from}
 }
 
 // cutLevel parts the level from the text. Without one it is info.

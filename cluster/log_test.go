@@ -42,17 +42,27 @@ func TestMemberlistLines(t *testing.T) {
 		{"[DEBUG] memberlist: failed to join 10.0.0.1:7946: dial tcp", "[DEBUG] failed to join 10.0.0.1:7946: dial tcp"},
 		{"Err: Could not set the deadline: closed", "[DEBUG] Err: Could not set the deadline: closed"},
 
-		{"[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=10.0.0.1:7946",
-			"[WARN]  " + wrongKey + `: addr=10.0.0.1:7946 err="Decrypt packet failed: no installed keys could decrypt the message"`},
-		{"[ERR] memberlist: failed to receive: encryption is configured but remote state is not encrypted from=10.0.0.1:7946",
-			"[WARN]  " + wrongKey + `: addr=10.0.0.1:7946 err="failed to receive: encryption is configured but remote state is not encrypted"`},
-		{`[ERR] memberlist: discarding packet with unacceptable label "other": from=[::ffff:10.0.0.1]:7946`,
-			"[WARN]  " + wrongLabel + `: addr=10.0.0.1:7946 err="discarding packet with unacceptable label \"other\""`},
-		{"[ERR] memberlist: Message type (9) not supported from=[2001:db8::1]:7946 (packet handler)",
-			"[WARN]  " + badGossip + `: addr=[2001:db8::1]:7946 err="Message type (9) not supported"`},
+		{
+			"[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=10.0.0.1:7946",
+			"[WARN]  " + wrongKey + `: addr=10.0.0.1:7946 err="Decrypt packet failed: no installed keys could decrypt the message"`,
+		},
+		{
+			"[ERR] memberlist: failed to receive: encryption is configured but remote state is not encrypted from=10.0.0.1:7946",
+			"[WARN]  " + wrongKey + `: addr=10.0.0.1:7946 err="failed to receive: encryption is configured but remote state is not encrypted"`,
+		},
+		{
+			`[ERR] memberlist: discarding packet with unacceptable label "other": from=[::ffff:10.0.0.1]:7946`,
+			"[WARN]  " + wrongLabel + `: addr=10.0.0.1:7946 err="discarding packet with unacceptable label \"other\""`,
+		},
+		{
+			"[ERR] memberlist: Message type (9) not supported from=[2001:db8::1]:7946 (packet handler)",
+			"[WARN]  " + badGossip + `: addr=[2001:db8::1]:7946 err="Message type (9) not supported"`,
+		},
 		{"[WARN] memberlist: Got invalid checksum for UDP packet: 1, 2", "[WARN]  " + badGossip + `: err="Got invalid checksum for UDP packet: 1, 2"`},
-		{"[ERR] memberlist: failed to receive: read tcp 10.0.0.2:7946->10.0.0.1:4711: i/o timeout from=10.0.0.1:4711",
-			"[DEBUG] failed to receive: read tcp 10.0.0.2:7946->10.0.0.1:4711: i/o timeout: addr=10.0.0.1:4711"},
+		{
+			"[ERR] memberlist: failed to receive: read tcp 10.0.0.2:7946->10.0.0.1:4711: i/o timeout from=10.0.0.1:4711",
+			"[DEBUG] failed to receive: read tcp 10.0.0.2:7946->10.0.0.1:4711: i/o timeout: addr=10.0.0.1:4711",
+		},
 
 		// Unknown lines keep their level, errors excepted.
 		{"[ERR] memberlist: something new", "[WARN]  something new"},
@@ -68,8 +78,10 @@ func TestMemberlistLines(t *testing.T) {
 
 		// A stranger's text forges neither a line nor a source.
 		{"[INFO] memberlist: hello\n[ERROR] all is lost\x1b[2J\xff", "[INFO]  hello?[ERROR] all is lost?[2J?"},
-		{"[WARN] memberlist: ignoring alive message for 'x from=9.9.9.9:9' (10.0.0.1:7946) because Vsn is not present",
-			"[WARN]  " + badMember + `: err="ignoring alive message for 'x from=9.9.9.9:9' (10.0.0.1:7946) because Vsn is not present"`},
+		{
+			"[WARN] memberlist: ignoring alive message for 'x from=9.9.9.9:9' (10.0.0.1:7946) because Vsn is not present",
+			"[WARN]  " + badMember + `: err="ignoring alive message for 'x from=9.9.9.9:9' (10.0.0.1:7946) because Vsn is not present"`,
+		},
 		{"[ERR] memberlist: Decrypt packet failed: x from=<unknown address>", "[WARN]  " + wrongKey + `: err="Decrypt packet failed: x"`},
 		{"[ERR] memberlist: Decrypt packet failed: x from=pipe", "[WARN]  " + wrongKey + `: err="Decrypt packet failed: x"`},
 		{"[INFO] " + long, "[INFO]  " + long[:maxLogLine] + "…"},
@@ -262,6 +274,30 @@ func TestCrowdOfStrangersIsBounded(t *testing.T) {
 		fmt.Fprintf(w, "[ERR] memberlist: Decrypt packet failed: x from=192.168.0.1:7946\n")
 		if !strings.Contains(out.String(), "addr=192.168.0.1:7946") || strings.Contains(out.String(), "many sources") {
 			t.Errorf("got %s", out.String())
+		}
+	})
+}
+
+func TestSuppressedLinesAreNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		printf, out := newTestLog(hclog.Info, time.Now)
+		knock := func(network, host int) {
+			printf("[ERR] memberlist: Decrypt packet failed: x from=10.0.%d.%d:1", network, host)
+		}
+		for i := range maxLogSources {
+			knock(0, i)
+		}
+		for range 7 {
+			knock(0, 3)
+		}
+		// The next minute's sources take their places; the one too many tells
+		// of those that were dropped.
+		time.Sleep(time.Minute)
+		for i := range maxLogSources + 1 {
+			knock(1, i)
+		}
+		if !strings.Contains(out.String(), "suppressed=7 ") {
+			t.Errorf("the 7 are lost:\n%s", out)
 		}
 	})
 }
