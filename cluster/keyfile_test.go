@@ -47,11 +47,11 @@ func TestReadKeyFile(t *testing.T) {
 				t.Errorf("%s: %v", tt.name, err)
 				continue
 			}
-			got := ""
+			var got []byte
 			for _, k := range keys {
-				got += string(k[:1])
+				got = append(got, k[0])
 			}
-			if got != tt.want {
+			if string(got) != tt.want {
 				t.Errorf("%s: keys %q, want %q", tt.name, got, tt.want)
 			}
 		}
