@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -142,6 +143,7 @@ func (c Config) Validate() error {
 type resolved struct {
 	keys  [][]byte
 	token []byte
+	tls   *tls.Config
 }
 
 func (c Config) resolve() (resolved, error) {
@@ -169,6 +171,10 @@ func (c Config) resolve() (resolved, error) {
 		r.token = token
 	}
 	if err := c.checkHTTP(len(r.token) > 0); err != nil {
+		errs = append(errs, err)
+	}
+	var err error
+	if r.tls, err = loadTLS(c.HTTP.TLS); err != nil {
 		errs = append(errs, err)
 	}
 	if c.Redis.URL != "" {

@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/cluster"
+	"github.com/peerhq/peer/lockclient"
+)
+
+// Members returns everybody as this agent sees them, sorted by name.
+func (a *Agent) Members() api.Members {
+	v := a.cluster.View()
+	now := time.Now()
+	out := api.Members{
+		Schema: api.SchemaMembers, SeenBy: a.cfg.Name, Index: v.Index, AsOf: a.cfg.Seams.Now().UTC(),
+		Members: make([]api.Member, 0, len(v.Members)),
+	}
+	for _, m := range v.Members {
+		out.Members = append(out.Members, apiMember(m, now, out.AsOf))
+	}
+	return out
+}
+
+// apiMember draws m. Ages come from the monotonic clock, dates from the wall
+// clock asOf, so that a clock that is set does not make anybody look old.
+func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
+	out := api.Member{
+		Name: m.Name, Instance: m.Instance.String(), Addr: m.Addr.String(), Self: m.Self,
+		State: string(m.State), Cause: string(m.Cause), Since: asOf.Add(-now.Sub(m.Since)).UTC(),
+		HeartbeatAgeMS: max(now.Sub(m.Heartbeat()), 0).Milliseconds(), RTTMS: millis(m.RTT()),
+		Version: m.Version, Tags: m.Tags, Services: []api.Service{}, Eligible: m.Eligible(),
+	}
+	if m.Self {
+		out.HeartbeatAgeMS = 0
+	}
+	if out.Tags == nil {
+		out.Tags = map[string]string{}
+	}
+	for _, s := range m.Services {
+		svc := api.Service{
+			Name: s.Name, Addr: s.Addr, Port: s.Port, Tags: s.Tags, Weight: max(s.Weight, 1), Health: s.Health, Meta: s.Meta,
+		}
+		if svc.Addr == "" {
+			svc.Addr = m.Addr.Addr().String()
+		}
+		if svc.Tags == nil {
+			svc.Tags = []string{}
+		}
+		if svc.Meta == nil {
+			svc.Meta = map[string]string{}
+		}
+		out.Services = append(out.Services, svc)
+	}
+	return out
+}
+
+// MembersChanged returns when the members' index is above index.
+func (a *Agent) MembersChanged(ctx context.Context, index uint64) error {
+	return a.cluster.Changed(ctx, index)
+}
+
+// Events returns the events newer than since, waiting until there is one.
+func (a *Agent) Events(ctx context.Context, since uint64) ([]api.Event, error) {
+	return a.events.after(ctx, since)
+}
+
+// Join dials addrs once and says how each went.
+func (a *Agent) Join(ctx context.Context, addrs []string) api.JoinResult {
+	out := api.JoinResult{Joined: []string{}, Errors: []api.JoinError{}}
+	for _, o := range a.cluster.Join(ctx, addrs) {
+		if o.Err != nil {
+			out.Errors = append(out.Errors, api.JoinError{Addr: o.Addr, Error: oneLine(o.Err)})
+		} else {
+			out.Joined = append(out.Joined, o.Addr)
+		}
+	}
+	return out
+}
+
+// Leave begins a graceful leave and returns at once; Done tells when it is over.
+func (a *Agent) Leave() error {
+	a.leave.Do(func() {
+		a.phase.Store("leaving")
+		go func() {
+			defer close(a.asked)
+			// A moment for the answer that this leave was asked in.
+			time.Sleep(100 * time.Millisecond)
+			if err := a.Stop(context.Background()); err != nil {
+				a.logger.Warn("leave", "err", err)
+			}
+		}()
+	})
+	return nil
+}
+
+// Locks reads who holds and who waits for what in the shared Redis.
+func (a *Agent) Locks(ctx context.Context) (api.Locks, error) {
+	out := api.Locks{Schema: api.SchemaLocks, Locks: []api.Lock{}}
+	if a.locks == nil {
+		return out, api.NewProblem(http.StatusServiceUnavailable, api.KindNoRedis,
+			"this agent was started without a Redis, so there are no locks", "start it with --redis redis://HOST:6379")
+	}
+	infos, err := a.locks.List(ctx)
+	if err != nil {
+		return out, lockProblem(err)
+	}
+	for _, info := range infos {
+		out.Locks = append(out.Locks, apiLock(info))
+	}
+	return out, nil
+}
+
+func apiLock(i lockclient.Info) api.Lock {
+	out := api.Lock{
+		Name: i.Name, Fence: i.Fence, ExpiresInMS: i.ExpiresIn.Milliseconds(), TTLMS: i.TTL.Milliseconds(), Waiters: []api.LockWaiter{},
+	}
+	if h := i.Holder; h != nil {
+		out.Holder = &api.LockHolder{Node: h.Node, PID: h.PID, Command: h.Command}
+		if !h.Since.IsZero() {
+			t := h.Since.UTC()
+			out.Holder.Since = &t
+		}
+	}
+	for _, w := range i.Waiters {
+		out.Waiters = append(out.Waiters, api.LockWaiter{Node: w.Node, PID: w.PID, Position: w.Position})
+	}
+	return out
+}
+
+// lockProblem shows why Redis did not do what was asked, with its fix.
+func lockProblem(err error) error {
+	fix := "see `peer status` for the Redis that this agent uses"
+	var u *lockclient.UnavailableError
+	if errors.As(err, &u) && u.Fix != "" {
+		fix = u.Fix
+	}
+	return api.NewProblem(http.StatusBadGateway, api.KindRedis, oneLine(err), fix)
+}
+
+func isLoopbackAddr(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLoopback(host)
+}

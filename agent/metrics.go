@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/peerhq/peer/cluster"
+)
+
+// newMetrics registers what this agent measures. Labels are bounded: a member's
+// name is never one.
+func (a *Agent) newMetrics() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{a})
+	return r
+}
+
+// collector draws the metrics from the agent's one Status.
+type collector struct{ a *Agent }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("peer_"+name, help, labels, nil)
+}
+
+var (
+	descBuild     = desc("build_info", "The version of the binary; always 1.", "version", "goversion", "mode")
+	descMembers   = desc("members", "Members by state, as this peer sees them.", "state")
+	descEligible  = desc("eligible", "Peers that the selector hands out.")
+	descHealth    = desc("gossip_health_score", "memberlist's local health: 0 is best.")
+	descEncrypted = desc("gossip_encrypted", "1 when gossip is encrypted.")
+	descAge       = desc("heartbeat_age_seconds", "Age of the oldest heartbeat among the alive members.")
+	descAgeLimit  = desc("heartbeat_limit_seconds", "Age at which a member counts as overdue.")
+	descEvents    = desc("events_total", "Events since the start.")
+	descPicks     = desc("selector_picks_total", "Turns taken over HTTP.", "result")
+	descReady     = desc("ready", "1 when this agent is ready.")
+	descRedis     = desc("redis_up", "1 when the shared Redis answers.")
+	descLatency   = desc("redis_latency_seconds", "Round trip of the last ping to the shared Redis.")
+	descHeld      = desc("locks_held", "Locks that this agent holds.")
+	descWaiting   = desc("locks_waiting", "Places in queues that this agent has.")
+	descAcquired  = desc("lock_acquired_total", "Locks acquired by this agent.")
+	descLost      = desc("lock_lost_total", "Locks lost by this agent.")
+	descRenewed   = desc("lock_renewals_total", "Renewals by this agent.", "result")
+)
+
+// Describe sends nothing, which makes the collector an unchecked one: without a
+// Redis it has no lock metrics.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect is called for each scrape.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := c.a.Status(context.Background())
+	gauge(descBuild, 1, s.Node.Version, runtime.Version(), s.Node.Mode)
+	gauge(descMembers, float64(s.Cluster.Alive), string(cluster.Alive))
+	gauge(descMembers, float64(s.Cluster.Suspect), string(cluster.Suspect))
+	gauge(descMembers, float64(s.Cluster.Failed), string(cluster.Failed))
+	gauge(descMembers, float64(s.Cluster.Left), string(cluster.Left))
+	gauge(descEligible, float64(s.Selector.Eligible))
+	gauge(descHealth, float64(s.Cluster.HealthScore))
+	gauge(descEncrypted, oneIf(s.Cluster.Encrypted))
+	gauge(descAge, float64(s.Cluster.HeartbeatMaxAgeMS)/1000)
+	gauge(descAgeLimit, float64(s.Cluster.HeartbeatLimitMS)/1000)
+	count(descEvents, s.Events.Seq)
+	count(descPicks, c.a.served.ok.Load(), "ok")
+	count(descPicks, c.a.served.none.Load(), "none")
+	ready, _ := c.a.Ready()
+	gauge(descReady, oneIf(ready))
+	if c.a.locks == nil {
+		return
+	}
+	st := c.a.locks.Stats()
+	gauge(descRedis, oneIf(st.Up))
+	gauge(descLatency, st.Latency.Seconds())
+	gauge(descHeld, float64(st.Held))
+	gauge(descWaiting, float64(st.Waiting))
+	count(descAcquired, st.Acquired)
+	count(descLost, st.Lost)
+	count(descRenewed, st.Renewed, "ok")
+	count(descRenewed, st.RenewFailed, "failed")
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
