@@ -1,0 +1,299 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/peerhq/peer/cmd/peer/guard"
+	"github.com/peerhq/peer/lockclient"
+	"golang.org/x/sys/unix"
+)
+
+// goodbye bounds what is left to do once the outcome is known: leaving a queue,
+// giving a lock back, closing connections.
+const goodbye = 2 * time.Second
+
+// runLock waits, runs and gives back. Signals are caught from here on: before,
+// nothing has begun and their default is right.
+func runLock(inv *invocation) error {
+	sigs := make(chan os.Signal, 16)
+	catch(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(sigs)
+	catch(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader of our messages that is gone ends nothing
+
+	call, err := inv.lockCall()
+	if err != nil {
+		return err
+	}
+	cfg, err := inv.lockSettings()
+	if err != nil {
+		return err
+	}
+	cfg.TTL, cfg.Command = call.ttl, call.commandName()
+	client, err := lockclient.Start(cfg)
+	if err != nil {
+		return withCode(exitConfig, fmt.Errorf("lock: %w", err))
+	}
+	defer within(goodbye, func() { _ = client.Close() })
+	held, err := inv.acquire(client, call, sigs)
+	if err != nil {
+		return err
+	}
+	return inv.runHolding(held, call, sigs)
+}
+
+// catch has signals delivered to c, but for those that this process was started
+// to ignore, as by nohup: COMMAND is to ignore them too.
+func catch(c chan<- os.Signal, sigs ...os.Signal) {
+	for _, s := range sigs {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+}
+
+// within runs f, and leaves it alone when it takes longer than d.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
+}
+
+var errTimeUp = errors.New("time is up")
+
+// acquire waits for the lock until a signal or --wait ends it.
+func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-chan os.Signal) (*lockclient.Lock, error) {
+	ctx, cancel := context.WithCancelCause(inv)
+	defer cancel(nil)
+	if !call.forever && call.wait > 0 {
+		t := time.AfterFunc(call.wait, func() { cancel(errTimeUp) })
+		defer t.Stop()
+	}
+	type outcome struct {
+		lock *lockclient.Lock
+		err  error
+	}
+	var seen lockclient.Waiting // written by the acquiring goroutine, read when it has ended
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		if !call.forever && call.wait == 0 {
+			o.lock, o.err = client.TryAcquire(ctx, call.name)
+		} else {
+			o.lock, o.err = client.Acquire(ctx, call.name, lockclient.OnWait(func(w lockclient.Waiting) {
+				seen = w
+				inv.showWaiting(call.name, w)
+			}))
+		}
+		done <- o
+	}()
+	select {
+	case o := <-done:
+		return o.lock, inv.notAcquired(call, o.err, seen)
+	case s := <-sigs:
+		cancel(errors.New("interrupted"))
+		select {
+		case o := <-done:
+			if o.lock != nil { // the grant and the signal crossed
+				ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+				defer cancel()
+				_ = o.lock.Release(ctx)
+			}
+		case <-sigs:
+		case <-time.After(goodbye):
+		}
+		return nil, withCode(exitSignal+int(s.(syscall.Signal)), nil)
+	}
+}
+
+// notAcquired turns what Acquire said into what to tell and to end with.
+func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Waiting) error {
+	if err == nil {
+		return nil
+	}
+	var held *lockclient.HeldError
+	var u *lockclient.UnavailableError
+	switch {
+	case errors.As(err, &held):
+		return withCode(call.onTimeout, fmt.Errorf("lock: %s is held by %s", call.name, held.Holder))
+	case errors.Is(err, errTimeUp):
+		text := fmt.Sprintf("lock: %s was not obtained in %v", call.name, call.wait)
+		if seen.Position > 0 {
+			text += fmt.Sprintf("; held by %s, %s in line", seen.Holder, ordinal(seen.Position))
+		}
+		return withCode(call.onTimeout, errors.New(text))
+	case errors.As(err, &u):
+		return withCode(codeOfRedis(u), fmt.Errorf("lock: %w", u))
+	case errors.Is(err, lockclient.ErrBadName), errors.Is(err, lockclient.ErrBadTTL):
+		return inv.usage("%v", strings.TrimPrefix(err.Error(), "acquire lock: "))
+	}
+	return fmt.Errorf("lock: %w", err)
+}
+
+func codeOfRedis(u *lockclient.UnavailableError) int {
+	switch u.Cause {
+	case lockclient.CausePassword, lockclient.CausePermission:
+		return exitRefused
+	}
+	return exitUnavailable
+}
+
+// showWaiting tells a person where they stand; a log file does not care.
+func (inv *invocation) showWaiting(name string, w lockclient.Waiting) {
+	if !isTerminal(inv.stderr) {
+		return
+	}
+	inv.note("%s is held by %s; %s in line", cell(name), cell(w.Holder.String()), ordinal(w.Position))
+}
+
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprintf("%d%s", n, suffix)
+}
+
+// runHolding runs COMMAND and gives the lock back, unless it is lost before.
+func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs chan os.Signal) error {
+	g, err := guard.Start(guard.Config{
+		Title:    call.name,
+		Path:     call.path,
+		Args:     call.argv,
+		Env:      commandEnv(inv.environ, held),
+		Grace:    call.grace,
+		Deadline: held.Deadline(),
+	})
+	if err != nil {
+		inv.release(held)
+		var se *guard.StartError
+		if errors.As(err, &se) {
+			return withCode(se.Code, fmt.Errorf("lock: COMMAND %s cannot be run: %w", call.argv[0], se.Err))
+		}
+		return fmt.Errorf("lock: %w", err)
+	}
+	signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
+	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
+	lost := inv.follow(held, call, g, sigs)
+	res, gerr := g.Result()
+	if !lost && !res.Stopped {
+		err := inv.release(held)
+		var le *lockclient.LostError
+		if lost = errors.As(err, &le); !lost && err != nil {
+			inv.note("%v; it ends by itself in %v at the latest", err, call.ttl)
+		}
+	}
+	switch {
+	case lost || res.Stopped:
+		why := held.Err()
+		if why == nil || errors.Is(why, lockclient.ErrReleased) {
+			why = fmt.Errorf("lock %q could not be renewed in time", call.name)
+		}
+		if !lost {
+			inv.release(held) // stopped in good time: it may be ours still
+		}
+		return withCode(exitLost, fmt.Errorf("lock: %w; COMMAND was stopped", why))
+	case gerr != nil:
+		return withCode(res.Code, fmt.Errorf("lock: %w", gerr))
+	case res.Code != 0:
+		return withCode(res.Code, nil)
+	}
+	return nil
+}
+
+func (inv *invocation) release(held *lockclient.Lock) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(inv), goodbye)
+	defer cancel()
+	return held.Release(ctx)
+}
+
+// follow goes along with COMMAND until nothing of it is left, and says whether
+// the lock was lost meanwhile.
+func (inv *invocation) follow(held *lockclient.Lock, call lockCall, g *guard.Guard, sigs <-chan os.Signal) (lost bool) {
+	deadline := held.Deadline()
+	look := time.NewTicker(min(max(call.ttl/30, 5*time.Millisecond), 100*time.Millisecond))
+	defer look.Stop()
+	lose := held.Lost()
+	for {
+		select {
+		case <-g.Done():
+			return lost
+		case <-look.C:
+			if d := held.Deadline(); !lost && !d.Equal(deadline) {
+				deadline = d
+				g.Extend(d)
+			}
+			if lost && !time.Now().Before(deadline) {
+				g.Kill()
+			}
+		case <-lose:
+			lost, lose = true, nil
+			if g.Stop(deadline); !time.Now().Before(deadline) {
+				g.Kill()
+			}
+		case s := <-sigs:
+			g.Signal(s.(syscall.Signal))
+		case s := <-g.Suspended():
+			inv.suspend(held, call, g, s)
+		}
+	}
+}
+
+// suspend stops this process as the terminal has stopped COMMAND, if there is
+// a shell that would continue it.
+func (inv *invocation) suspend(held *lockclient.Lock, call lockCall, g *guard.Guard, _ syscall.Signal) {
+	mine, err := unix.Getsid(0)
+	parents, perr := unix.Getsid(os.Getppid())
+	if err != nil || perr != nil || mine != parents {
+		g.Signal(syscall.SIGCONT)
+		return
+	}
+	left := time.Until(held.Deadline()) - call.grace
+	inv.note("suspended; the lock %s is lost unless it goes on within %s", cell(call.name), short(left))
+	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+}
+
+// commandEnv is COMMAND's environment: ours, without secrets, with the lock.
+func commandEnv(environ []string, held *lockclient.Lock) []string {
+	env := slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		k, _, _ := strings.Cut(kv, "=")
+		return isSecret(k) || k == "PEER_LOCK_NAME" || k == "PEER_LOCK_FENCE"
+	})
+	return append(env, "PEER_LOCK_NAME="+held.Name(), fmt.Sprintf("PEER_LOCK_FENCE=%d", held.Fence()))
+}
+
+// isSecret says whether a variable of ours may hold a password, a token or a
+// key. The path of a file that does is no secret.
+func isSecret(k string) bool {
+	if !strings.HasPrefix(k, "PEER_") || strings.HasSuffix(k, "_FILE") {
+		return false
+	}
+	if k == "PEER_REDIS_URL" {
+		return true
+	}
+	for _, word := range []string{"PASSWORD", "TOKEN", "SECRET", "KEY"} {
+		if strings.Contains(k, word) {
+			return true
+		}
+	}
+	return false
+}
