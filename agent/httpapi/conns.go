@@ -5,15 +5,18 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 	"sync"
+	"time"
 )
 
 // A connLimiter is a listener that keeps at most max connections. When it is
 // full, the connection that has been without a request for the longest gives
 // way to a new one: one that idles between two requests, or one that has opened
 // and not sent a whole request yet. So neither idle clients nor a thousand
-// half-sent requests keep a probe waiting. Connections whose request is being
-// answered stay; when all are such, new ones wait.
+// half-sent requests keep a probe waiting for long. Connections whose request
+// is being answered stay, and so do those that have just come; when all are
+// such, new ones wait.
 type connLimiter struct {
 	net.Listener
 	max     int
@@ -42,17 +45,9 @@ func (l *connLimiter) Accept() (net.Conn, error) {
 	c := &conn{Conn: nc, limiter: l}
 	l.mu.Lock()
 	for l.open >= l.max && !l.closed {
-		oldest := l.idle.Front()
-		if oldest == nil {
+		if !l.evict() {
 			l.room.Wait()
-			continue
 		}
-		victim := oldest.Value.(*conn)
-		l.drop(victim)
-		l.mu.Unlock()
-		victim.Conn.Close() // its own Close finds it dropped
-		l.metrics.evicted.Inc()
-		l.mu.Lock()
 	}
 	if l.closed {
 		l.mu.Unlock()
@@ -60,10 +55,29 @@ func (l *connLimiter) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	l.open++
-	c.place = l.idle.PushBack(c)
+	c.rest()
 	l.mu.Unlock()
 	l.metrics.conns.Inc()
 	return c, nil
+}
+
+// evict drops the connection that has been without a request for the longest,
+// and returns false when there is none, or when the time for it has not come.
+// In that case l.room is signalled when it has. The caller holds l.mu.
+func (l *connLimiter) evict() bool {
+	oldest := l.idle.Front()
+	if oldest == nil {
+		return false
+	}
+	c := oldest.Value.(*conn)
+	if early := restTime - time.Since(c.rested); early > 0 {
+		time.AfterFunc(early, l.room.Signal)
+		return false
+	}
+	l.drop(c)
+	l.metrics.evicted.Inc()
+	c.Conn.Close() // does not block; its own Close finds it dropped
+	return true
 }
 
 // Close closes the listener. Its connections stay.
@@ -96,6 +110,7 @@ type conn struct {
 	limiter *connLimiter
 	// Guarded by limiter.mu.
 	place   *list.Element // in limiter.idle, nil while a request is answered
+	rested  time.Time     // since when place is not nil
 	dropped bool
 }
 
@@ -109,14 +124,21 @@ func (c *conn) begin() {
 	}
 }
 
-// end undoes begin.
+// end undoes begin: the answer has been sent to its last byte.
 func (c *conn) end() {
 	c.limiter.mu.Lock()
 	defer c.limiter.mu.Unlock()
 	if !c.dropped && c.place == nil {
-		c.place = c.limiter.idle.PushBack(c)
+		c.rest()
 		c.limiter.room.Signal()
 	}
+}
+
+// rest puts c at the end of those that may give way. The caller holds
+// limiter.mu.
+func (c *conn) rest() {
+	c.rested = time.Now()
+	c.place = c.limiter.idle.PushBack(c)
 }
 
 // Close closes the connection and makes room.
@@ -127,14 +149,30 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
+// restTime is how long a connection is safe without a request: it may be about
+// to send one.
+const restTime = 200 * time.Millisecond
+
 type connKey struct{}
 
 // connContext puts the connection where requests find it.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, limited(c))
+}
+
+// connState hears from net/http when a connection waits for its next request.
+func connState(c net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		limited(c).end()
+	}
+}
+
+// limited returns the conn of a connLimiter, which TLS may be around.
+func limited(c net.Conn) *conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	return context.WithValue(ctx, connKey{}, c.(*conn))
+	return c.(*conn)
 }
 
 // connOf returns the connection that a request came on.

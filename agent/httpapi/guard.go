@@ -29,8 +29,7 @@ func (s *Server) handler() http.Handler {
 		}
 		defer s.requests.leave()
 		c := connOf(r.Context())
-		c.begin()
-		defer c.end()
+		c.begin() // connState ends it, when the answer is out
 
 		rec := &recorder{ResponseWriter: w}
 		_, route := s.mux.Handler(r)
