@@ -43,6 +43,9 @@ type Agent struct {
 	metrics  *prometheus.Registry
 	served   served
 
+	rotating sync.Mutex
+	rotated  uint64 // index of the View that the selector has
+
 	phase atomic.Value // string: starting, alive, leaving, left
 	stop  sync.Once
 	err   error         // of the stop
@@ -120,7 +123,7 @@ func (a *Agent) open(r resolved) error {
 		closeListeners()
 		return err
 	}
-	a.selector.Set(a.cluster.View().Eligible())
+	a.rotate(a.cluster.View())
 	a.metrics = a.newMetrics()
 	hc.Gatherer = a.metrics
 	if a.http, err = httpapi.Start(hc, a); err != nil {
@@ -228,9 +231,19 @@ func loadTLS(c HTTPTLS) (*tls.Config, error) {
 }
 
 // onMember is called by the cluster for every event, in order.
-func (a *Agent) onMember(e cluster.Event) {
-	a.selector.Set(a.cluster.View().Eligible())
+func (a *Agent) onMember(e cluster.Event, v *cluster.View) {
+	a.rotate(v)
 	a.events.add(memberEvent(e))
+}
+
+// rotate gives the selector whom v calls eligible, unless it has a later View.
+func (a *Agent) rotate(v *cluster.View) {
+	a.rotating.Lock()
+	defer a.rotating.Unlock()
+	if v.Index > a.rotated {
+		a.rotated = v.Index
+		a.selector.Set(v.Eligible())
+	}
 }
 
 // onLock is called by the lock client for every event, in order.

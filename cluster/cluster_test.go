@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,21 @@ type peer struct {
 	*cluster.Cluster
 	host *testcluster.Host
 	cfg  cluster.Config
-	log  []cluster.Event // appended by the cluster's own goroutine
+
+	mu  sync.Mutex
+	log []cluster.Event
+}
+
+func (p *peer) note(e cluster.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log = append(p.log, e)
+}
+
+func (p *peer) events() []cluster.Event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.log)
 }
 
 // inWorld runs f in a bubble and then lets memberlist's last probes end.
@@ -53,7 +68,7 @@ func (w *world) start(name string, i int, edit ...func(*cluster.Config)) *peer {
 	p := &peer{host: host}
 	p.cfg = cluster.Config{
 		Name: name, Bind: host.Addr().String() + ":7946", Insecure: true, Network: host, Version: "1.2.3",
-		OnEvent: func(e cluster.Event) { p.log = append(p.log, e) },
+		OnEvent: func(e cluster.Event, _ *cluster.View) { p.note(e) },
 	}
 	if os.Getenv("PEER_TEST_LOG") != "" {
 		p.cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Debug, Output: os.Stderr})
@@ -162,7 +177,7 @@ func TestCrashIsAVerdict(t *testing.T) {
 		})
 		t.Logf("failed everywhere after %v", took)
 		for _, o := range ps[:4] {
-			for _, e := range o.log {
+			for _, e := range o.events() {
 				if e.Member.Name != "p04" && (e.Type == cluster.Fell || e.Type == cluster.Overdue) {
 					t.Errorf("%s called %s %s", o.cfg.Name, e.Member.Name, e.Type)
 				}
@@ -367,12 +382,12 @@ func TestEventsAreInOrder(t *testing.T) {
 		ps := w.group(8)
 		ps[7].host.Crash()
 		time.Sleep(30 * time.Second)
-		for i, e := range ps[0].log {
+		for i, e := range ps[0].events() {
 			if e.Seq != uint64(i+1) {
 				t.Fatalf("event %d has sequence number %d", i+1, e.Seq)
 			}
 		}
-		if got, want := ps[0].View().Index, uint64(len(ps[0].log)); got != want {
+		if got, want := ps[0].View().Index, uint64(len(ps[0].events())); got != want {
 			t.Errorf("index %d after %d events", got, want)
 		}
 	})

@@ -55,10 +55,11 @@ type Config struct {
 	// Logger receives this package's lines and memberlist's, re-levelled.
 	// Default: none.
 	Logger hclog.Logger
-	// OnEvent is called with every event, in order, from one goroutine of the
-	// cluster's. It may take its time and may call any method but Close and
-	// Leave. Default: none.
-	OnEvent func(Event)
+	// OnEvent is called with every event, in order, and the newest View, which
+	// shows it; from one goroutine of the cluster's, which may be running
+	// before Start has returned. It may take its time, and must not call Close
+	// or Leave. Default: none.
+	OnEvent func(Event, *View)
 
 	// The seams to the machine; tests set them.
 

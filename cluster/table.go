@@ -124,7 +124,7 @@ func (c *Cluster) dispatch() {
 		c.mu.Unlock()
 		for _, e := range batch {
 			if c.cfg.OnEvent != nil {
-				c.cfg.OnEvent(e)
+				c.cfg.OnEvent(e, c.View())
 			}
 		}
 		if done && len(batch) == 0 {
