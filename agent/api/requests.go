@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// joinExtra is the time that a join takes on top: it dials other hosts.
+const joinExtra = 15 * time.Second
+
 // maxAnswer bounds what the client reads of one answer, in bytes.
 const maxAnswer = 64 << 20
 
@@ -100,7 +103,7 @@ func (c *Client) Members(ctx context.Context, q MembersQuery) (Members, error) {
 // KindNoMember. Of two live instances with one name it is the one that is
 // handed out; Members with that Name has both.
 func (c *Client) Member(ctx context.Context, name string) (Member, error) {
-	return get[Member](ctx, c, "/v1/members/"+url.PathEscape(name), nil, 0)
+	return get[Member](ctx, c, "/v1/members/"+escape(name), nil, 0)
 }
 
 // Next takes a turn. Nobody live is a *Problem of kind KindNoPeers, nobody that
@@ -117,7 +120,7 @@ func (c *Client) Locks(ctx context.Context) (Locks, error) {
 // Lock asks for one lock. One that nobody holds or waits for is a *Problem of
 // kind KindNoLock.
 func (c *Client) Lock(ctx context.Context, name string) (Lock, error) {
-	return get[Lock](ctx, c, "/v1/locks/"+url.PathEscape(name), nil, 0)
+	return get[Lock](ctx, c, "/v1/locks/"+escape(name), nil, 0)
 }
 
 // Join asks the agent to join the cluster through any of addrs. When none
@@ -129,7 +132,7 @@ func (c *Client) Join(ctx context.Context, addrs []string) (JoinResult, error) {
 		return JoinResult{}, fmt.Errorf("encode join request: %w", err)
 	}
 	var out JoinResult
-	raw, err := c.Raw(ctx, http.MethodPost, "/v1/join", nil, body)
+	raw, err := c.do(ctx, http.MethodPost, "/v1/join", nil, body, joinExtra)
 	var p *Problem
 	if err != nil && !(errors.As(err, &p) && p.Kind() == KindJoinFailed) {
 		return out, err
@@ -153,6 +156,14 @@ func (c *Client) Leave(ctx context.Context) error {
 func (c *Client) Raw(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, error) {
 	wait, _ := time.ParseDuration(query.Get("wait"))
 	return c.do(ctx, method, path, query, body, wait)
+}
+
+// escape makes name one segment of a path, also where it is a dot or two.
+func escape(name string) string {
+	if name == "." || name == ".." {
+		return strings.ReplaceAll(name, ".", "%2E")
+	}
+	return url.PathEscape(name)
 }
 
 func get[T any](ctx context.Context, c *Client, path string, query url.Values, wait time.Duration) (T, error) {
