@@ -1,0 +1,106 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/peerhq/peer/agent"
+	"github.com/peerhq/peer/agent/api"
+)
+
+// Loopback runs a scenario in real time in this process: real agents on ports
+// of 127.0.0.1 that are free, and a real redis-server if there is one. Its
+// hosts cannot lose power, be stopped or be cut off.
+func Loopback(t *testing.T, scenario func(*World)) {
+	t.Helper()
+	w := &World{TB: t, Name: "loopback", machines: loopback{t}}
+	defer w.end()
+	scenario(w)
+}
+
+var errNotHere = errors.New("this world cannot do that: its peers are in one process")
+
+type loopback struct{ t *testing.T }
+
+func (l loopback) host(n *Node) host {
+	h := &loopbackHost{t: l.t, port: freePort(l.t)}
+	if old, ok := n.host.(*loopbackHost); ok {
+		h.dir, h.log = old.dir, old.log
+	} else {
+		h.dir, h.log = l.t.TempDir(), new(logBuffer)
+	}
+	return h
+}
+
+func (l loopback) redis() Redis         { return StartAnyRedis(l.t) }
+func (l loopback) cut([]*Node, []*Node) { l.t.Fatal(errNotHere) }
+func (l loopback) isolate(*Node)        { l.t.Fatal(errNotHere) }
+func (l loopback) heal()                { l.t.Fatal(errNotHere) }
+
+// freePort returns a port of 127.0.0.1 that is free for UDP and TCP now. A peer
+// that comes back needs the port it had, so that the kernel cannot choose each
+// time.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		p, err := net.ListenPacket("udp", addr)
+		l.Close()
+		if err == nil {
+			p.Close()
+			_, port, _ := net.SplitHostPort(addr)
+			return port
+		}
+	}
+	t.Fatal("no port of 127.0.0.1 is free for UDP and TCP")
+	return ""
+}
+
+// loopbackHost is a gossip port of 127.0.0.1 with an agent on it.
+type loopbackHost struct {
+	t     *testing.T
+	port  string
+	dir   string
+	log   *logBuffer
+	agent *agent.Agent
+}
+
+func (h *loopbackHost) addr() string { return "127.0.0.1:" + h.port }
+
+func (h *loopbackHost) start(n *Node, s Spec) (*api.Client, error) {
+	cfg := s.config(n.w)
+	cfg.Bind = h.addr()
+	cfg.HTTP.Addr = "127.0.0.1:0"
+	cfg.DataDir = h.dir
+	cfg.Seams.Logger = h.log.logger(s.Name)
+	if s.FS != nil {
+		cfg.Seams.FS = s.FS
+	}
+	if s.Config != nil {
+		s.Config(&cfg)
+	}
+	a, err := agent.Start(cfg)
+	if err != nil {
+		return nil, err
+	}
+	h.agent = a
+	return api.NewClient(a.HTTPAddr())
+}
+
+func (h *loopbackHost) stop() error { return h.agent.Stop(context.Background()) }
+func (h *loopbackHost) kill()       { h.agent.Kill() }
+func (h *loopbackHost) powerOff()   { h.t.Fatal(errNotHere) }
+func (h *loopbackHost) pause()      { h.t.Fatal(errNotHere) }
+func (h *loopbackHost) resume()     { h.t.Fatal(errNotHere) }
+
+func (h *loopbackHost) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+func (h *loopbackHost) logs() string { return h.log.String() }

@@ -1,0 +1,407 @@
+package testcluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peerhq/peer/lockclient"
+	"github.com/peerhq/peer/testcluster"
+)
+
+type (
+	World = testcluster.World
+	Node  = testcluster.Node
+	Spec  = testcluster.Spec
+)
+
+type world func(t *testing.T, scenario func(*World))
+
+// in runs one scenario in several worlds.
+func in(t *testing.T, scenario func(*World), worlds map[string]world) {
+	for _, name := range []string{"virtual", "loopback", "processes", "namespaces"} {
+		if run, ok := worlds[name]; ok {
+			t.Run(name, func(t *testing.T) { run(t, scenario) })
+		}
+	}
+}
+
+var (
+	virtual = map[string]world{"virtual": testcluster.Virtual}
+	both    = map[string]world{"virtual": testcluster.Virtual, "loopback": testcluster.Loopback}
+)
+
+// gone is how long a peer that has gone without a word may be handed out, at
+// the most: memberlist's own time, and 5 s for its tail.
+func gone(n int) time.Duration { return testcluster.Detection(n) + 5*time.Second }
+
+func TestJoinIsSeenByAll(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(3)
+		w.Whole(nodes, 2*time.Second)
+		start := time.Now()
+		late := w.Start(Spec{Name: "late", Join: []string{nodes[1].Addr()}, Tags: map[string]string{"zone": "b"}})
+		took := w.Told(start, nodes, "joined", "late", time.Second)
+		w.Logf("a peer that joined was seen by all after %v", took)
+		nodes = append(nodes, late)
+		w.Whole(nodes, time.Second)
+		for _, n := range nodes {
+			w.Eventually(time.Second, "its tags are known", func() error {
+				all, err := w.Members(n)
+				if err != nil {
+					return err
+				}
+				if all["late"].Tags["zone"] != "b" {
+					return fmt.Errorf("%s sees tags %v", n.Name, all["late"].Tags)
+				}
+				return nil
+			})
+			w.Rotation(n, nodes)
+		}
+		for _, n := range nodes {
+			if s := w.Status(n); !s.Verdict.OK || s.Cluster.Size != 4 || s.Node.State != "alive" {
+				w.Errorf("status of %s: %+v of %d, %s", n.Name, s.Verdict, s.Cluster.Size, s.Node.State)
+			}
+		}
+		w.Unharmed(start)
+	}, both)
+}
+
+func TestKilledPeerIsNeverHandedOutAgain(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(5)
+		w.Whole(nodes, 5*time.Second)
+		victim, rest := nodes[3], testcluster.Without(nodes, nodes[3])
+		start := time.Now()
+		victim.Kill()
+		took := w.Told(start, rest, "failed", victim.Name, gone(len(nodes)))
+		w.Logf("a killed peer was failed everywhere after %v", took)
+		for _, n := range rest {
+			w.Rotation(n, rest)
+			all, err := w.Members(n)
+			if m := all[victim.Name]; err != nil || m.State != "failed" || m.Eligible {
+				w.Errorf("%s sees %s %s, %v", n.Name, victim.Name, m.State, err)
+			}
+		}
+		w.Unharmed(start, victim)
+	}, both)
+}
+
+func TestThreeOfTenKilledInOneInstant(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(10)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		dead, rest := nodes[3:6], slices.Concat(nodes[:3], nodes[6:])
+		start := time.Now()
+		for _, n := range dead {
+			n.Kill()
+		}
+		for _, n := range dead {
+			took := w.Told(start, rest, "failed", n.Name, gone(len(nodes))+3*time.Second)
+			w.Logf("%s was failed everywhere after %v", n.Name, took)
+		}
+		for _, n := range rest {
+			w.Rotation(n, rest)
+		}
+		w.Unharmed(start, dead...)
+	}, virtual)
+}
+
+func TestSilentPeer(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(5)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		victim, rest := nodes[1], testcluster.Without(nodes, nodes[1])
+		start := time.Now()
+		victim.PowerOff()
+		took := w.Told(start, rest, "failed", victim.Name, gone(len(nodes)))
+		w.Logf("a peer without power was failed everywhere after %v", took)
+		for _, n := range rest {
+			w.Rotation(n, rest)
+			all, err := w.Members(n)
+			if m := all[victim.Name]; err != nil || m.State != "failed" || m.Cause != "unreachable" {
+				w.Errorf("%s sees %s %s, %s, %v; want failed, unreachable", n.Name, victim.Name, m.State, m.Cause, err)
+			}
+		}
+		w.Unharmed(start, victim)
+	}, virtual)
+}
+
+func TestStoppedPeerComesBack(t *testing.T) {
+	for _, stop := range []time.Duration{2 * time.Second, 4500 * time.Millisecond, 30 * time.Second} {
+		t.Run(stop.String(), func(t *testing.T) {
+			in(t, func(w *World) {
+				nodes := w.StartMany(5)
+				w.Whole(nodes, 5*time.Second)
+				w.Sleep(3 * time.Second)
+				victim, rest := nodes[2], testcluster.Without(nodes, nodes[2])
+				start := time.Now()
+				victim.Pause()
+				w.Sleep(stop)
+				resumed := time.Now()
+				victim.Resume()
+				took := w.Whole(nodes, 5*time.Second)
+				w.Logf("stopped for %v, whole %v after it went on", stop, took)
+				w.Sleep(10 * time.Second)
+				w.Whole(nodes, 0)
+				verdicts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" })
+				if stop < 5*time.Second && len(verdicts) > 0 {
+					w.Errorf("stopped for %v: %v", stop, verdicts)
+				}
+				for _, s := range verdicts {
+					if s.By == victim.Name && s.At.After(resumed) {
+						w.Errorf("it has called another dead: %v", s)
+					}
+				}
+				w.Unharmed(start, victim)
+				for _, n := range rest {
+					w.Rotation(n, nodes)
+				}
+			}, virtual)
+		})
+	}
+}
+
+func TestGracefulLeave(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(5)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(500 * ms)
+
+		leaver, rest := nodes[4], nodes[:4]
+		start := time.Now()
+		leaver.Stop()
+		w.Logf("a polite stop took %v", time.Since(start))
+		took := w.Told(start, rest, "left", leaver.Name, 50*ms)
+		w.Logf("seen as left everywhere after %v", took)
+
+		// Asked for over HTTP it is no different.
+		second, rest2 := rest[3], rest[:3]
+		again := time.Now()
+		if err := second.Client().Leave(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+		w.Told(again, rest2, "left", second.Name, 50*ms)
+		second.Stop()
+
+		w.Sleep(2 * time.Second)
+		for _, n := range rest2 {
+			w.Rotation(n, rest2)
+		}
+		w.AllSee(rest2, leaver.Name, "left", 0)
+		w.AllSee(rest2, second.Name, "left", 0)
+		w.Unharmed(start)
+
+		// Who left may come back.
+		back := time.Now()
+		leaver.Restart(nil)
+		w.Told(back, rest2, "joined", leaver.Name, 2*time.Second)
+		w.Whole(append(slices.Clone(rest2), leaver), 2*time.Second)
+	}, both)
+}
+
+func TestHealedPartition(t *testing.T) {
+	for _, tt := range []struct {
+		n   int
+		cut time.Duration
+	}{{8, 10 * time.Second}, {8, 60 * time.Second}, {32, 60 * time.Second}, {8, 24 * time.Hour}} {
+		t.Run(fmt.Sprintf("members=%d,cut=%v", tt.n, tt.cut), func(t *testing.T) {
+			in(t, func(w *World) {
+				nodes := w.StartMany(tt.n)
+				w.Whole(nodes, 5*time.Second)
+				w.Sleep(5 * time.Second)
+				a, b := nodes[:tt.n/2], nodes[tt.n/2:]
+				w.Cut(a, b)
+				if tt.cut >= 60*time.Second {
+					w.Whole(a, 50*time.Second)
+					w.Whole(b, 50*time.Second)
+					w.Rotation(a[0], a)
+					w.Rotation(b[0], b)
+				}
+				w.Sleep(tt.cut)
+				w.Heal()
+				took := w.Whole(nodes, 3*time.Second)
+				w.Logf("%d members cut in halves for %v: whole after %v", tt.n, tt.cut, took)
+				start := time.Now()
+				w.Sleep(time.Minute)
+				w.Whole(nodes, 0)
+				w.Unharmed(start)
+			}, virtual)
+		})
+	}
+}
+
+func TestFullRestartWithoutSeeds(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(6)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(2 * time.Second) // the data dirs are written soon after a change
+		for _, n := range nodes {
+			n.Kill()
+		}
+		w.Sleep(100 * ms)
+		start := time.Now()
+		for i, n := range nodes {
+			if i%3 == 2 {
+				n.Move()
+			}
+			n.Restart(func(s *Spec) { s.Join = nil })
+		}
+		took := w.Whole(nodes, time.Second)
+		w.Logf("six peers killed and restarted without a seed: whole after %v", took)
+		w.Sleep(time.Second)
+		w.Whole(nodes, 0)
+		w.Unharmed(start)
+		for _, n := range nodes {
+			w.Rotation(n, nodes)
+		}
+	}, both)
+}
+
+func TestFullRestartStaggered(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(9)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(2 * time.Second)
+		for _, n := range nodes {
+			n.Kill()
+		}
+		w.Sleep(time.Hour)
+		for i, n := range nodes {
+			w.Sleep(7 * time.Second)
+			if i%3 == 0 {
+				n.Move()
+			}
+			n.Restart(func(s *Spec) { s.Join = nil })
+		}
+		took := w.Whole(nodes, 5*time.Second)
+		w.Logf("nine peers restarted 7 s apart: whole %v after the last", took)
+	}, virtual)
+}
+
+// TestLockHandOver: holders are programs on two hosts; the one that dies is on a
+// host that loses power, so that nobody can tell Redis.
+func TestLockHandOver(t *testing.T) {
+	in(t, func(w *World) {
+		const ttl = 2 * time.Second
+		nodes := []*Node{
+			w.Start(Spec{Name: "p0", Redis: true}),
+			w.Start(Spec{Name: "p1", Redis: true}),
+		}
+		line := &lifeline{dialer: nodes[0].Dial}
+		first := lockClient(w, lockclient.Config{Node: "p0", TTL: ttl, Dial: line.dial})
+		second := lockClient(w, lockclient.Config{Node: "p1", TTL: ttl, Dial: nodes[1].Dial})
+		held, err := first.Acquire(w.Context(), "demo")
+		if err != nil {
+			w.Fatal(err)
+		}
+		if _, err := second.TryAcquire(w.Context(), "demo"); !errors.Is(err, lockclient.ErrHeld) {
+			w.Fatalf("a held lock: %v, want ErrHeld", err)
+		}
+		waiting := make(chan *lockclient.Lock, 1)
+		go func() {
+			l, err := second.Acquire(w.Context(), "demo")
+			if err != nil {
+				w.Errorf("wait for the lock: %v", err)
+			}
+			waiting <- l
+		}()
+		w.Eventually(2*time.Second, "the page shows holder and waiter", func() error {
+			doc, err := nodes[1].Client().Locks(w.Context())
+			if err != nil {
+				return err
+			}
+			if len(doc.Locks) != 1 || doc.Locks[0].Holder == nil || doc.Locks[0].Holder.Node != "p0" || len(doc.Locks[0].Waiters) != 1 {
+				return fmt.Errorf("got %+v", doc.Locks)
+			}
+			return nil
+		})
+
+		// The lock is kept while its holder lives.
+		w.Sleep(2*ttl + ttl/2)
+		select {
+		case <-waiting:
+			w.Fatal("granted while it was held")
+		default:
+		}
+		if !held.Valid() {
+			w.Fatal("a holder that renews is not valid")
+		}
+
+		start := time.Now()
+		if w.Name == "virtual" {
+			nodes[0].PowerOff()
+		} else {
+			line.kill()
+		}
+		l := <-waiting
+		took := time.Since(start)
+		w.Logf("the waiter held it %v after the holder had died, ttl %v", took, ttl)
+		if took > ttl+500*ms {
+			w.Errorf("hand-over took %v, want ttl %v and little more", took, ttl)
+		}
+		if l == nil {
+			return
+		}
+		if l.Fence() <= held.Fence() {
+			w.Errorf("fence %d after %d: it must rise", l.Fence(), held.Fence())
+		}
+		if w.Name == "virtual" && held.Valid() {
+			w.Error("two holders believe in it at the same time")
+		}
+		if err := l.Release(w.Context()); err != nil {
+			w.Error(err)
+		}
+	}, both)
+}
+
+// lockClient is a program that takes locks in the world's Redis.
+func lockClient(w *World, cfg lockclient.Config) *lockclient.Client {
+	w.Helper()
+	cfg.URL, cfg.Command = "redis://"+w.StartRedis().Addr(), "test"
+	c, err := lockclient.Start(cfg)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { c.Close() })
+	return c
+}
+
+// lifeline is the network of one program, to be killed.
+type lifeline struct {
+	dialer dialFunc
+
+	mu    sync.Mutex
+	conns []net.Conn
+	dead  bool
+}
+
+func (l *lifeline) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := l.dialer(ctx, network, addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil && l.dead {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns = append(l.conns, c)
+	return c, err
+}
+
+func (l *lifeline) kill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = true
+	for _, c := range l.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
