@@ -38,7 +38,7 @@ var exitTexts = map[int]string{
 	exitConfig:      "the configuration is wrong",
 	exitNotRunnable: "COMMAND cannot be executed",
 	exitNotFound:    "COMMAND was not found",
-	exitSignal:      "128 + n: ended by signal n",
+	exitSignal:      "ended by signal n",
 }
 
 // exitCode is an error that ends the program with a code. With a nil Err

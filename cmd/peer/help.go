@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -109,12 +110,19 @@ func (inv *invocation) manual(w io.Writer, v *verb) error {
 		return nil
 	}
 	fmt.Fprint(w, "\nExit codes\n")
-	for _, code := range append([]int{exitOK, exitError}, append(v.exits, exitUsage)...) {
+	codes := append([]int{exitError, exitUsage}, v.exits...)
+	slices.Sort(codes)
+	if v.command {
+		fmt.Fprint(w, "  COMMAND's own, if it ran and the lock was held until it ended; else\n")
+	} else {
+		codes = append([]int{exitOK}, codes...)
+	}
+	for _, code := range codes {
+		label := fmt.Sprint(code)
 		if code == exitSignal {
-			fmt.Fprintf(w, "  %s\n", exitTexts[code])
-			continue
+			label = "128+n"
 		}
-		fmt.Fprintf(w, "  %-3d  %s\n", code, exitTexts[code])
+		fmt.Fprintf(w, "  %-5s  %s\n", label, exitTexts[code])
 	}
 	return nil
 }

@@ -57,10 +57,10 @@ configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
 		command: true,
 		flags: append([]cli.Flag{
 			&cli.DurationFlag{Name: "wait", Usage: "give up after `DURATION` (default: never); 0: only if it is free now"},
-			&cli.DurationFlag{Name: "ttl", Usage: "the lock outlives a dead holder by `DURATION`", Value: lockclient.DefaultTTL},
+			&cli.DurationFlag{Name: "ttl", Usage: "the lock outlives a dead holder by `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
 			&cli.DurationFlag{Name: "grace", Usage: "from TERM to KILL (default 5s, at most a third of --ttl)"},
-			&cli.IntFlag{Name: "exit-on-timeout", Usage: "end with `CODE` when the lock is not obtained in time", Value: exitTimeout},
-			&cli.StringFlag{Name: "addr", Usage: "the agent to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
+			&cli.IntFlag{Name: "exit-on-timeout", Usage: "end with `CODE` when the lock is not obtained in time (default 75)", Value: exitTimeout},
+			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
 		}, flagsOf("redis.url")...),
 		run: runLock,
 	}

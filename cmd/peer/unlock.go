@@ -28,7 +28,7 @@ crash: the lock of a dead holder ends by itself.`,
 		group: groupLock,
 		flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "force", Usage: "yes, take it"},
-			&cli.StringFlag{Name: "addr", Usage: "the agent to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
+			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
 		}, flagsOf("redis.url")...),
 		min: 1, max: 1,
 		late: []string{"--force"},
