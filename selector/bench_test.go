@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/peerhq/peer/selector"
 )
 
 // The floor: a cursor that one goroutine owns, over a slice that never changes.
@@ -101,4 +103,104 @@ func BenchmarkQualityUnderChurn(b *testing.B) {
 	b.ReportMetric(float64(q.longest), "longest-wait")
 	b.ReportMetric(q.flapper, "flapper-share")
 	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkPolicies(b *testing.B) {
+	weights := func(p string) int { return 1 + int(p[len(p)-1]-'0')%4 }
+	for _, p := range []selector.Policy{selector.RoundRobin, selector.Weighted, selector.LeastLoaded, selector.Random, selector.ByKey, selector.Nearest} {
+		s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: p, Weight: weights})
+		s.Set(names("p", 100))
+		b.Run(fmt.Sprintf("next/%v", p), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Next(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDerived(b *testing.B) {
+	s := ofStrings("me")
+	s.Set(names("p", 100))
+	w := s.Where("even", func(p string) bool { return p[len(p)-1]%2 == 0 })
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.Next(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCursor(b *testing.B) {
+	s := ofStrings("me")
+	s.Set(names("p", 100))
+	c := s.Cursor()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Next(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkNextFor(b *testing.B) {
+	s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: selector.ByKey})
+	s.Set(names("p", 100))
+	keys := names("customer-", 1024)
+	i := 0
+	pick := func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			i++
+			if _, err := s.NextFor(keys[i&1023]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("idle", pick)
+	for k := range 400 {
+		if _, err := s.Take(selector.Want{Key: keys[k]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("loaded", pick)
+}
+
+// A turn taken and ended.
+func BenchmarkTake(b *testing.B) {
+	for _, p := range []selector.Policy{selector.RoundRobin, selector.LeastLoaded, selector.ByKey} {
+		s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: p})
+		s.Set(names("p", 100))
+		b.Run(p.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				t, err := s.Take(selector.Want{Key: "customer"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				t.Done(nil, 0)
+			}
+		})
+	}
+}
+
+func BenchmarkSetOf(b *testing.B) {
+	weights := func(p string) int { return 1 + int(p[len(p)-1])%4 }
+	for _, p := range []selector.Policy{selector.Weighted, selector.LeastLoaded, selector.ByKey} {
+		for _, n := range []int{1000, 10_000} {
+			b.Run(fmt.Sprintf("%v/members=%d", p, n), func(b *testing.B) {
+				s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: p, Weight: weights})
+				base := names("p", n-1)
+				one, other := append(slices.Clone(base), "x"), append(slices.Clone(base), "y")
+				s.Set(one)
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Set(other)
+					one, other = other, one
+				}
+			})
+		}
+	}
 }

@@ -1,74 +1,181 @@
 package selector
 
-import "sync/atomic"
+import (
+	"iter"
+	"sync/atomic"
+	"time"
+)
 
 // ring is one rotation of the peers, immutable but for its turn. Readers share
-// it without a lock.
+// it without a lock. A turn falls on a position of the ring, and a position
+// belongs to a peer.
 type ring[T any] struct {
-	// turn counts the turns given so far; turn t belongs to peers[t%len]. With
+	// turn counts the turns given so far; turn t falls on position t%size. With
 	// the bit closed set no more turns are given here, and heir gives them.
-	turn atomic.Uint64
-	heir atomic.Pointer[ring[T]]
+	turn  atomic.Uint64
+	heir  atomic.Pointer[ring[T]]
+	quick uint64   // size when it is plain and has no slots, otherwise 0: all that Next must know
+	peers []T      // those in the rotation first, then the others in order of tier
+	slots []uint32 // whose the positions are; nil: one each, in the order of peers
+	size  int      // positions
+	plain bool     // turns are all there is to it: no draw, nothing that falls due
 
-	peers []T
-	seats []*seat[T] // the same places, for the writer
+	version uint64        // of the roster it shows
+	due     time.Duration // by roster.now, when it must be made anew; 0 is never
+	known   int           // members of the roster
+
+	places []*place[T] // of the peers
+	pool   int         // how many peers are in the rotation
+	live   int         // peers[:live] are Live
+	cool   int         // peers[live:cool] are Cooling, the others LastResort
+	marks  []mark      // of the positions, when slots are used
+	counts []uint32    // positions of each peer in the rotation, when slots are used
+	keys   *circle     // under ByKey
 }
 
 // closed is far above any number of turns: at a thousand million picks a
 // second it takes 292 years to get there.
 const closed = 1 << 63
 
-// seat is one peer's membership, from the Set that first names it to the first
-// that does not. Only the writer touches it.
-type seat[T any] struct {
-	id    string
-	peer  T
-	round uint64 // the last Set that named it
-	rank  uint64 // orders those who join together
+// place is a seat in the rotations of one selector.
+type place[T any] struct {
+	seat *seat[T]
+	load atomic.Int64 // turns taken and not done
+
+	// The rest belongs to whoever builds a rotation, under roster.mu.
+	index  int     // among the peers
+	was    int     // among the peers of the rotation before
+	rate   float64 // share of the turns, relative to the others
+	count  int     // positions, when slots are used
+	want   int     // positions in the rotation being built
+	phase  uint64  // one of its marks on the circle
+	points int     // on the circle of keys
+	first  int     // where its positions begin in a list of them
+	seen   int     // of its positions, when they are counted
+	pool   uint64  // the last build that has it in the rotation
+	stays  uint64  // the last build that found it in the one before
 }
 
-// take gives out the next turn: the ring that it belongs to, and its place
-// there. An empty ring gives place 0.
+// owner returns the index of the peer whose position at is.
+func (r *ring[T]) owner(at int) int {
+	if r.slots != nil {
+		return int(r.slots[at])
+	}
+	return at
+}
+
+// wrap returns the position k after at, going round; both below size.
+func (r *ring[T]) wrap(at, k int) int {
+	if at += k; at >= r.size {
+		at -= r.size
+	}
+	return at
+}
+
+// take gives out the next turn: the ring that it belongs to, and its position
+// there. An empty ring gives -1.
 func (r *ring[T]) take() (*ring[T], int) {
 	for {
 		t := r.turn.Add(1) - 1
 		if t < closed {
-			if n := uint64(len(r.peers)); n > 0 {
-				return r, int(t % n)
+			if r.size == 0 {
+				return r, -1
 			}
-			return r, 0
+			return r, int(t % uint64(r.size))
 		}
 		r = r.heir.Load()
 	}
 }
 
-// place is where the next turn falls.
-func (r *ring[T]) place() int {
-	if len(r.seats) == 0 {
+// position is where the next turn falls.
+func (r *ring[T]) position() int {
+	if r.size == 0 {
 		return 0
 	}
-	return int(r.turn.Load() % uint64(len(r.seats)))
+	return int((r.turn.Load() &^ closed) % uint64(r.size))
+}
+
+// tier is that of peer i.
+func (r *ring[T]) tier(i int) Tier {
+	switch {
+	case i < r.live:
+		return Live
+	case i < r.cool:
+		return Cooling
+	}
+	return LastResort
+}
+
+// from yields the index of each peer once: those in the rotation in the order of
+// their turns from position at on, then the others. An empty ring yields none.
+func (r *ring[T]) from(at int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if r.size == 0 {
+			return
+		}
+		if r.slots == nil {
+			for i := at; i < r.pool; i++ {
+				if !yield(i) {
+					return
+				}
+			}
+			for i := range at {
+				if !yield(i) {
+					return
+				}
+			}
+		} else {
+			seen := newBits(r.pool)
+			for k := range r.slots {
+				i := r.owner(r.wrap(at, k))
+				if seen.add(i) && !yield(i) {
+					return
+				}
+			}
+		}
+		for i := r.pool; i < len(r.peers); i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // hand passes the rotation from r on to next in one step, so that no turn is
-// given twice and none is lost. start[k] is the place in next that follows the
-// k-th seat of r, counted from r's place from. The caller is the only writer.
+// given twice and none is lost. follow[k] is the position in next that comes
+// after the k-th of r, counted from r's position from. The caller is the only
+// writer.
 //
 // The step is the compare-and-swap that closes r: it succeeds only when next
 // already stands at the turn which r was about to give. A reader that comes
 // too late sees the closed bit and goes on in next, which is complete; readers
 // never wait.
-func (r *ring[T]) hand(next *ring[T], from int, start []int) {
+func (r *ring[T]) hand(next *ring[T], from int, follow []int) {
 	r.heir.Store(next)
 	for {
 		t := r.turn.Load()
 		passed := 0
-		if n := len(r.seats); n > 0 {
+		if n := r.size; n > 0 {
 			passed = (int(t%uint64(n)) - from + n) % n
 		}
-		next.turn.Store(uint64(start[passed]))
+		next.turn.Store(uint64(follow[passed]))
 		if r.turn.CompareAndSwap(t, t|closed) {
 			return
 		}
 	}
+}
+
+// bitset is a set of small numbers.
+type bitset []uint64
+
+func newBits(n int) bitset { return make(bitset, (n+63)/64) }
+
+// add says whether i was not there yet.
+func (b bitset) add(i int) bool {
+	w, m := i/64, uint64(1)<<(i%64)
+	if b[w]&m != 0 {
+		return false
+	}
+	b[w] |= m
+	return true
 }
