@@ -133,10 +133,13 @@ function soon() {
 }
 
 function draw() {
+  const focus = document.activeElement;
   arrange(view.members.rows);
   bind(document.head, view);
   bind(document.body, view);
   sift();
+  // A row that moved has lost it.
+  if (focus !== document.activeElement && focus?.isConnected) focus.focus({ preventScroll: true });
 }
 
 // tell says how old what is shown is: old figures must not look like fresh ones.
