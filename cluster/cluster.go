@@ -27,7 +27,8 @@ var (
 //
 // Its goroutines: the transport's (packets, accept, one a mute stream), the
 // dispatcher of events, the beat loop, the reconciler and its attempts, the
-// saver, and one for each record to fetch or name to settle. Close ends and
+// saver, the watch loop with a reader for each stream, and one for each dial,
+// notice, record to fetch or name to settle. Close ends and
 // awaits them. memberlist's own probes may outlive it by seconds; they touch
 // nothing of ours.
 type Cluster struct {
@@ -46,7 +47,9 @@ type Cluster struct {
 	closing chan struct{} // closed by Close
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
-	wg      sync.WaitGroup
+
+	watchKick chan struct{} // the ring may have changed
+	wg        sync.WaitGroup
 
 	mu        sync.Mutex
 	cond      *sync.Cond // the queue or the view changed, or closed is set
@@ -59,6 +62,10 @@ type Cluster struct {
 	queue     []Event
 	beatOrder []*row // scratch
 	beatTurn  uint64
+	noticeSeq uint64
+	cutOff    bool // no partner answers
+	ringRows  []*row
+	ringAt    uint64 // index at which ringRows was made
 	closed    bool
 	left      bool
 	saveErr   error // of the last write to the data dir
@@ -80,9 +87,11 @@ func Start(cfg Config) (*Cluster, error) {
 		closing: make(chan struct{}),
 		leaving: make(chan struct{}),
 		answers: make(chan struct{}, 16),
-		rows:    map[Instance]*row{},
-		gone:    map[Instance]time.Time{},
-		known:   map[string]rememberedPeer{},
+
+		watchKick: make(chan struct{}, 1),
+		rows:      map[Instance]*row{},
+		gone:      map[Instance]time.Time{},
+		known:     map[string]rememberedPeer{},
 	}
 	c.cond = sync.NewCond(&c.mu)
 	c.broadcasts = &memberlist.TransmitLimitedQueue{
@@ -142,9 +151,11 @@ func (c *Cluster) open(inst Instance) error {
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	c.ml = ml
+	c.trans.watch = c.acceptWatch
 	c.trans.start()
 	c.wg.Go(c.dispatch)
 	c.wg.Go(c.beatLoop)
+	c.wg.Go(c.watchLoop)
 	c.wg.Go(c.reconcile)
 	c.wg.Go(c.keep)
 	return nil
@@ -173,7 +184,7 @@ func (c *Cluster) announceAt(inst Instance, bind netip.Addr) error {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &row{swim: true, m: Member{
+	r := &row{swim: true, hash: ringHash(inst), m: Member{
 		Name: c.cfg.Name, Instance: inst, Addr: c.trans.advertise, Self: true,
 		State: Alive, Since: c.started, Version: c.cfg.Version, pulse: newPulse(c.started, c.started),
 	}}
@@ -278,6 +289,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 			c.logger.Debug("say goodbye", "member", m.Name, "addr", m.Addr.String(), "err", err)
 		}
 	}
+	c.sayGoodbye()
 	timeout := 2 * time.Second
 	if d, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(d), time.Millisecond)
@@ -305,6 +317,16 @@ func (c *Cluster) Close() error {
 	}
 	c.wg.Wait()
 	return err
+}
+
+// spawn runs f on a goroutine that Close waits for; false when it is too late.
+// The caller holds c.mu.
+func (c *Cluster) spawn(f func()) bool {
+	if c.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
 }
 
 func (c *Cluster) isLeaving() bool {

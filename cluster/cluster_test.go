@@ -50,11 +50,13 @@ func (p *peer) events() []cluster.Event {
 func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, net: testcluster.NewNet(1, testcluster.Link{Latency: time.Millisecond}), peers: map[string]*peer{}}
+		defer func() {
+			for _, p := range w.peers {
+				p.Close()
+			}
+			time.Sleep(2 * time.Minute)
+		}()
 		f(t, w)
-		for _, p := range w.peers {
-			p.Close()
-		}
-		time.Sleep(2 * time.Minute)
 	})
 }
 

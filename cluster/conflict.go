@@ -1,9 +1,6 @@
 package cluster
 
-import (
-	"net"
-	"time"
-)
+import "time"
 
 // Two live instances of one name: the first to start is asked at once whether
 // it still lives. If nobody answers in time it crashed and came back
@@ -11,10 +8,9 @@ import (
 // one name by mistake: both are shown as a conflict, the first stays
 // eligible, and nobody shuts itself down.
 
-const (
-	challengeTries   = 3
-	challengeTimeout = 130 * time.Millisecond // each; together under 400 ms
-)
+// challengeTimeout is for a host that does not even refuse; who was only slow is
+// unmasked when it is heard from.
+const challengeTimeout = 300 * time.Millisecond
 
 // challengeLater starts the question. The caller holds c.mu.
 func (c *Cluster) challengeLater(first, second *row) {
@@ -25,17 +21,16 @@ func (c *Cluster) challengeLater(first, second *row) {
 		c.declareConflict(first, second)
 		return
 	}
-	name, addr := nodeName(first.m.Name, first.m.Instance), first.m.Addr
+	addr := first.m.Addr
 	a, b := first.m.Instance, second.m.Instance
-	c.wg.Go(func() {
-		answered := false
-		for range challengeTries {
-			if answered = c.ping(name, net.UDPAddrFromAddrPort(addr), challengeTimeout); answered {
-				break
-			}
-		}
+	c.spawn(func() {
+		conn, _, _ := c.dialWatch(addr, kindProbe, a, challengeTimeout)
+		answered := conn != nil
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if answered {
+			c.end(&watchStream{conn: conn}, byteGoodbye)
+		}
 		first, second := c.rows[a], c.rows[b]
 		if first == nil || second == nil || c.closed {
 			return
@@ -46,6 +41,7 @@ func (c *Cluster) challengeLater(first, second *row) {
 			return
 		}
 		first.ghost = true
+		c.ringRows = nil
 		c.dirty = true
 		c.settleNames(second.m.Name)
 	})
@@ -55,7 +51,8 @@ func (c *Cluster) challengeLater(first, second *row) {
 // holds c.mu and publishes.
 func (c *Cluster) unmask(r *row) {
 	r.ghost = false
-	c.set(r, Alive, CauseNone)
+	c.ringRows = nil
+	c.judge(r)
 	for _, o := range c.rows {
 		if o == r || o.ghost || o.m.Name != r.m.Name || o.m.State == Failed || o.m.State == Left {
 			continue
@@ -81,22 +78,4 @@ func (c *Cluster) declareConflict(first, second *row) {
 	}
 	c.logger.Warn("two live peers have one name: rename one of them",
 		"member", first.m.Name, "addr", first.m.Addr.String(), "other", second.m.Addr.String())
-}
-
-// ping asks the gossip port at addr whether it is the instance called node.
-func (c *Cluster) ping(node string, addr net.Addr, timeout time.Duration) bool {
-	answer := make(chan bool, 1)
-	c.wg.Go(func() {
-		_, err := c.ml.Ping(node, addr)
-		answer <- err == nil
-	})
-	t := time.NewTimer(timeout)
-	defer t.Stop()
-	select {
-	case ok := <-answer:
-		return ok
-	case <-t.C:
-	case <-c.closing:
-	}
-	return false
 }

@@ -157,7 +157,8 @@ func (c *Cluster) sweep(now time.Time, late time.Duration) {
 		switch r.m.State {
 		case Alive:
 			if r != c.self && now.Sub(r.m.pulse.last()) > limit {
-				c.set(r, Suspect, CauseOverdue)
+				r.late = true
+				c.judge(r)
 			}
 		case Failed, Left:
 			if r != c.self && now.Sub(r.m.Since) > c.cfg.ForgetAfter {

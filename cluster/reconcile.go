@@ -264,14 +264,16 @@ func (c *Cluster) contact(addr netip.AddrPort) error {
 		return err
 	}
 	c.joined.Store(true)
-	c.wg.Go(func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spawn(func() {
 		if c.sleep(secondContact) {
 			_ = c.exchange(addr)
 		}
 	})
 	c.rec.once.Do(func() {
-		c.wg.Go(c.contactWidely)
-		c.wg.Go(c.contactEarly)
+		c.spawn(c.contactWidely)
+		c.spawn(c.contactEarly)
 	})
 	return nil
 }

@@ -129,7 +129,7 @@ func (c *Cluster) fetchLater(r *row) {
 	}
 	r.asked = true
 	inst := r.m.Instance
-	c.wg.Go(func() {
+	c.spawn(func() {
 		wait := fetchAfter
 		for range fetchTries {
 			if !c.sleep(wait/2 + rand.N(wait)) {
@@ -227,6 +227,17 @@ func (c *Cluster) takeFrame(b []byte, now time.Time) {
 		if i, number, body, err = parseRecord(b[1:]); err == nil {
 			err = c.takeRecord(i, number, body)
 		}
+	case frameNotice:
+		var n notice
+		if n, err = parseNotice(b[1:]); err == nil {
+			c.takeNotice(n, b)
+		}
+	case frameRefute:
+		var i Instance
+		var epoch uint64
+		if i, epoch, err = parseRefute(b[1:]); err == nil {
+			c.takeRefute(i, epoch, b)
+		}
 	case frameWanted:
 		err = c.takeWanted(b[1:])
 	case frameBeats:
@@ -265,7 +276,7 @@ func (c *Cluster) takeWanted(b []byte) error {
 	default:
 		return nil // busy: the asker tries again
 	}
-	c.wg.Go(func() {
+	c.spawn(func() {
 		defer func() { <-c.answers }()
 		for _, f := range frames {
 			if err := c.sendReliable(name, inst, addr, f); err != nil {

@@ -23,6 +23,26 @@ type row struct {
 	body     []byte // the record as it came, to hand on
 	asked    bool   // a fetch of the wanted record is under way
 	sentBeat uint64 // turn in which its heartbeat was last sent on
+	late     bool   // its heartbeat is overdue
+
+	// What is held against it; see judge.
+	hash      uint64 // its place on the ring
+	mine      evidence
+	votes     map[Instance]vote
+	epoch     uint64 // of its life as an accused
+	crashed   bool   // the verdict of a majority
+	crashBeat uint64 // its heartbeat counter then
+	told      time.Time
+	quiet     bool // it refuted what I hold: the others know better
+
+	// Its watch streams.
+	partner, succ bool
+	heard         time.Time // a byte or an answer from it
+	out, in       *watchStream
+	had           bool // there was a stream once
+	dialling      bool
+	dialled       time.Time
+
 	// ghost hides an instance that did not answer when a later one took its
 	// name. Should it be heard from after all, it is shown as a conflict.
 	ghost bool
@@ -109,6 +129,10 @@ func (c *Cluster) publish() {
 	c.view.Store(v)
 	c.cond.Broadcast()
 	c.kickReconcile()
+	select {
+	case c.watchKick <- struct{}{}:
+	default:
+	}
 }
 
 // dispatch hands events to OnEvent, in order, until the cluster is closed.
@@ -146,6 +170,8 @@ func (c *Cluster) countLocked(s State) int {
 // drop takes r out of the table. The caller holds c.mu.
 func (c *Cluster) drop(r *row) {
 	delete(c.rows, r.m.Instance)
+	c.hangUp(r, byteGoodbye)
+	c.ringRows = nil
 	c.dirty = true
 }
 
@@ -172,17 +198,15 @@ func (c *Cluster) heardFrom(r *row) {
 		c.unmask(r)
 		return
 	}
-	switch r.m.State {
-	case Suspect:
-		if r.swim {
-			c.set(r, Alive, c.conflictCause(r))
-		}
-	case Left:
-		if r.swim && r.m.pulse.beat.Load() > r.farewell+farewellGrace {
-			r.farewell = 0
-			c.set(r, Alive, c.conflictCause(r))
-		}
+	beat := r.m.pulse.beat.Load()
+	r.late = false
+	if r.farewell > 0 && r.swim && beat > r.farewell+farewellGrace {
+		r.farewell = 0
 	}
+	if r.crashed && r.swim && beat > r.crashBeat+crashGrace {
+		r.crashed = false
+	}
+	c.judge(r)
 }
 
 func (c *Cluster) conflictCause(r *row) Cause {
@@ -218,10 +242,9 @@ func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, numb
 			c.emit(Updated, r)
 		}
 		r.wanted = max(r.wanted, number)
-		if r.m.State == Suspect || r.m.State == Failed {
-			r.m.pulse.touch(now)
-			c.set(r, Alive, c.conflictCause(r))
-		}
+		r.m.pulse.touch(now)
+		r.late = false
+		c.judge(r)
 	}
 	if r != c.self {
 		c.fetchLater(r)
@@ -232,7 +255,7 @@ func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, numb
 // others of its name and address. It returns nil when the newcomer is itself
 // out of date. The caller holds c.mu.
 func (c *Cluster) admit(name string, inst Instance, addr netip.AddrPort, now time.Time) *row {
-	r := &row{m: Member{
+	r := &row{hash: ringHash(inst), m: Member{
 		Name: name, Instance: inst, Addr: addr, State: Alive, Since: now,
 		Tags: map[string]string{}, pulse: newPulse(c.started, now),
 	}}
@@ -248,7 +271,8 @@ func (c *Cluster) admit(name string, inst Instance, addr netip.AddrPort, now tim
 			c.supersede(o)
 		case sameAddr: // the port has a new owner, so whoever had it is gone
 			if later && o != c.self && (o.m.State == Alive || o.m.State == Suspect) {
-				c.set(o, Failed, CauseCrashed)
+				o.crashed, o.crashBeat = true, o.m.pulse.beat.Load()
+				c.judge(o)
 			}
 		case o.m.State == Failed || o.m.State == Left:
 			if later {
@@ -276,16 +300,10 @@ func (c *Cluster) memberDown(inst Instance) {
 		return
 	}
 	r.swim = false
-	switch {
-	case r.ghost:
+	if r.ghost {
 		c.drop(r)
-	case r.m.State == Left:
-	case r.farewell > 0:
-		c.set(r, Left, CauseLeft)
-	case r.m.State == Failed: // crashed is the better evidence
-	default:
-		c.set(r, Failed, CauseUnreachable)
 	}
+	c.judge(r)
 	c.settleNames(r.m.Name)
 	c.publish()
 }
@@ -299,7 +317,7 @@ func (c *Cluster) memberGone(inst Instance, count uint64) {
 		return
 	}
 	r.farewell = max(count, 1)
-	c.set(r, Left, CauseLeft)
+	c.judge(r)
 	c.settleNames(r.m.Name)
 	c.publish()
 }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package cluster
+
+import "time"
+
+func setSocketUserTimeout(int, time.Duration) {}

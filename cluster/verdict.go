@@ -1,0 +1,199 @@
+package cluster
+
+import (
+	"time"
+)
+
+// What a member's state is follows from the evidence in its row, by judge and
+// nowhere else. Two clocks tick: out of rotation is quick and cheap to undo, a
+// verdict is slow and sure.
+//
+//	left                its goodbye
+//	failed, crashed     a majority of its live partners has the kernel's word
+//	                    that its process is gone
+//	failed, unreachable the verdict of SWIM, memberlist's own
+//	suspect             a majority of its live partners does not hear it; or I
+//	                    myself cannot reach it; or its heartbeat is overdue; or
+//	                    nobody answers me at all, and then it is I who is cut off
+//	alive               everything else
+//
+// My own evidence moves my own view; a majority of partners moves everybody's.
+
+// evidence is what one witness holds against a member.
+type evidence byte
+
+const (
+	evNone   evidence = iota
+	evBroke           // the stream broke, and then its address refused or was another's
+	evFirst           // it refused, but there never was a stream: a firewall may do that
+	evSilent          // no byte in time
+)
+
+func (e evidence) crash() bool { return e == evBroke || e == evFirst }
+
+// vote is a witness's evidence as it was told.
+type vote struct {
+	ev  evidence
+	seq uint64 // of the witness; messages may overtake one another
+	at  time.Time
+}
+
+const (
+	silentAfter = 1600 * time.Millisecond // without a byte: tell the others
+	aloneAfter  = 3300 * time.Millisecond // and for so long: believe it though the others hear it
+	voteLife    = 5 * time.Second         // of silence; its witness renews it
+	crashLife   = 10 * time.Second
+	// crashGrace is how many heartbeats after a crash a member must count up to
+	// be alive after all, if its refutation was lost.
+	crashGrace = 20
+)
+
+func (v vote) live(now time.Time) bool {
+	switch v.ev {
+	case evNone:
+		return false
+	case evSilent:
+		return now.Sub(v.at) < voteLife
+	}
+	return now.Sub(v.at) < crashLife
+}
+
+// mineNow returns my own evidence against r, if I watch it. The caller holds c.mu.
+func (c *Cluster) mineNow(r *row) evidence {
+	if !r.partner {
+		return evNone
+	}
+	return r.mine
+}
+
+// accused says whether anybody holds anything against r: it cannot be counted
+// on as a witness. The caller holds c.mu.
+func (c *Cluster) accused(r *row, now time.Time) bool {
+	if r == c.self {
+		return false
+	}
+	if c.mineNow(r) != evNone {
+		return true
+	}
+	for _, v := range r.votes {
+		if v.live(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// count counts what r's live partners say. The caller holds c.mu.
+func (c *Cluster) count(r *row, now time.Time) (live, crash, silent int, broke bool) {
+	for _, p := range partnersOf(c.ring(), r) {
+		ev := evNone
+		if p == c.self {
+			ev = c.mineNow(r)
+		} else if v, ok := r.votes[p.m.Instance]; ok && v.live(now) {
+			ev = v.ev
+		}
+		switch {
+		case ev.crash():
+			crash++
+			broke = broke || ev == evBroke
+		case ev == evSilent:
+			silent++
+		case c.accused(p, now):
+			continue // may be gone as well
+		}
+		live++
+	}
+	return live, crash, silent, broke
+}
+
+// judge sets r's state from the evidence. The caller holds c.mu and publishes.
+func (c *Cluster) judge(r *row) {
+	if r == c.self || r.ghost {
+		return
+	}
+	s, cause := c.verdict(r, time.Now())
+	c.set(r, s, cause)
+	if s == Failed || s == Left {
+		c.hangUp(r, byteGoodbye)
+	}
+}
+
+func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
+	switch {
+	case r.farewell > 0:
+		return Left, CauseLeft
+	case r.crashed:
+		return Failed, CauseCrashed
+	case !r.swim:
+		if r.m.State == Failed {
+			return Failed, r.m.Cause
+		}
+		return Failed, CauseUnreachable
+	}
+	live, crash, silent, broke := c.count(r, now)
+	if 2*crash > live && (broke || crash > 1) {
+		r.crashed, r.crashBeat = true, r.m.pulse.beat.Load()
+		return Failed, CauseCrashed
+	}
+	switch {
+	case c.mineNow(r).crash():
+		return Suspect, CauseUnreachable
+	case 2*(crash+silent) > live, r.late, c.cutOff, r.partner && r.mine == evSilent && now.Sub(r.heard) > aloneAfter:
+		return Suspect, CauseOverdue
+	}
+	return Alive, c.conflictCause(r)
+}
+
+// clear takes back what I hold against r, for I have just heard from it, and
+// tells the others if they were told. The caller holds c.mu and publishes.
+func (c *Cluster) clear(r *row, now time.Time) {
+	if now.After(r.heard) {
+		r.heard = now
+	}
+	if c.cutOff && r.partner {
+		c.setCutOff(false)
+	}
+	if r.mine == evNone {
+		return
+	}
+	r.mine, r.quiet = evNone, false
+	c.tell(r, evNone)
+	c.judge(r)
+}
+
+// blame takes in my own evidence against r and tells the others. The caller
+// holds c.mu and publishes.
+func (c *Cluster) blame(r *row, ev evidence) {
+	if r == c.self || r.ghost || r.farewell > 0 || !r.partner || r.mine == ev || r.mine.crash() && ev == evSilent {
+		return
+	}
+	r.mine = ev
+	c.logger.Debug("evidence", "member", r.m.Name, "addr", r.m.Addr.String(), "cause", ev.String())
+	if !c.cutOff {
+		c.tell(r, ev)
+	}
+	c.judge(r)
+	c.judgeNeighbours(r)
+}
+
+// judgeNeighbours looks again at those whom r was a witness of: a witness that
+// may be gone no longer counts. The caller holds c.mu.
+func (c *Cluster) judgeNeighbours(r *row) {
+	for _, p := range partnersOf(c.ring(), r) {
+		if len(p.votes) > 0 || p.mine != evNone {
+			c.judge(p)
+		}
+	}
+}
+
+func (e evidence) String() string {
+	switch e {
+	case evBroke:
+		return "stream broke and the address refuses"
+	case evFirst:
+		return "the address refuses"
+	case evSilent:
+		return "silent"
+	}
+	return "heard again"
+}

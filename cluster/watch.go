@@ -1,0 +1,467 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Watch streams tell within milliseconds that a process is gone, and within two
+// seconds that a host is silent, at a cost that does not grow with the cluster.
+// A peer holds one stream through the gossip port to each of its successors on
+// the ring. The dialler writes a byte every beatEvery, the other end echoes it.
+//
+// A stream that ends without a goodbye is looked into at once: if the address
+// refuses, or another instance answers there, the kernel itself says that the
+// process is gone. A time-out says nothing, and neither does an answer by the
+// same instance. Silence means a stopped or cut-off host, or a stream that
+// stalls after an outage; so who is silent for long is dialled afresh.
+//
+// One loop beats, looks for silence and follows the ring; each stream has a
+// goroutine that reads, and each dial one of its own.
+
+const (
+	beatEvery  = 700 * time.Millisecond
+	watchTick  = 200 * time.Millisecond
+	redialIf   = time.Second // without a byte: the stream may be stalled
+	redialWait = 5 * time.Millisecond
+	redialMax  = 10 // quick tries after a break
+	writeLimit = 20 * time.Millisecond
+	userLimit  = 2500 * time.Millisecond // TCP_USER_TIMEOUT
+	maxInbound = 64
+
+	byteBeat    = 'b'
+	byteEcho    = 'e'
+	byteGoodbye = 'G' // the ring has changed; no offence
+	byteLeave   = 'L' // this peer leaves
+)
+
+// watchStream is one live stream.
+type watchStream struct {
+	conn    net.Conn
+	peer    Instance
+	dialled bool
+	over    bool // closed by this side, or with a goodbye: its end is no break
+}
+
+func (s *watchStream) write(b byte) {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(writeLimit)) // a stopped peer fills its buffer
+	_, _ = s.conn.Write([]byte{b})
+}
+
+// hangUp closes r's streams, last word first. The caller holds c.mu.
+func (c *Cluster) hangUp(r *row, last byte) {
+	c.end(r.out, last)
+	c.end(r.in, last)
+	r.out, r.in = nil, nil
+}
+
+// end closes s after a last word. The caller holds c.mu.
+func (c *Cluster) end(s *watchStream, last byte) {
+	if s == nil {
+		return
+	}
+	s.over = true
+	if !c.spawn(func() { // a full buffer must not hold up the table
+		s.write(last)
+		s.conn.Close()
+	}) {
+		s.conn.Close()
+	}
+}
+
+// watchLoop runs until the cluster is closed.
+func (c *Cluster) watchLoop() {
+	tick := time.NewTicker(watchTick)
+	defer tick.Stop()
+	last := time.Now()
+	beat := last
+	for {
+		select {
+		case <-c.closing:
+			return
+		case <-c.watchKick:
+			c.followRing(time.Now())
+			continue
+		case <-tick.C:
+		}
+		now := time.Now()
+		if late := now.Sub(last) - watchTick; late > watchTick {
+			c.forgive(late)
+		}
+		last = now
+		if now.Sub(beat) >= beatEvery-watchTick/2 {
+			beat = now
+			c.beatAll()
+		}
+		c.followRing(now)
+		c.listen(now)
+	}
+}
+
+// forgive moves everybody's last byte by the time in which I was stopped myself.
+func (c *Cluster) forgive(late time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logger.Debug("this peer was held up", "took", late.String())
+	for _, r := range c.rows {
+		if !r.heard.IsZero() {
+			r.heard = r.heard.Add(late)
+		}
+	}
+}
+
+func (c *Cluster) beatAll() {
+	c.mu.Lock()
+	var out []*watchStream
+	for _, r := range c.rows {
+		if r.out != nil {
+			out = append(out, r.out)
+		}
+	}
+	c.mu.Unlock()
+	for _, s := range out {
+		s.write(byteBeat)
+	}
+}
+
+// followRing makes the streams those that the ring asks for.
+func (c *Cluster) followRing(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.left {
+		return
+	}
+	ring := c.ring()
+	next := successors(ring, c.self, 1)
+	// Those on either side that watch me are watched back; past a silent one
+	// the walk goes further, as it does on the other end.
+	before := successors(ring, c.self, -1)
+	for _, r := range c.rows {
+		if r == c.self {
+			continue
+		}
+		succ := slices.Contains(next, r)
+		partner := succ || slices.Contains(before, r)
+		if partner && !r.partner {
+			r.heard = now
+		}
+		if !partner && r.partner {
+			r.mine = evNone
+			c.hangUp(r, byteGoodbye)
+		}
+		if r.out != nil && !succ && partner {
+			c.end(r.out, byteGoodbye)
+			r.out = nil
+		}
+		r.partner, r.succ = partner, succ
+		if succ && r.out == nil && !r.dialling && r.mine == evNone && now.Sub(r.dialled) > redialIf {
+			c.dialLater(r, false)
+		}
+	}
+}
+
+// listen looks for silence. It runs every watchTick.
+func (c *Cluster) listen(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.left {
+		return
+	}
+	watched, silent := 0, 0
+	for _, r := range c.rows {
+		if !r.partner || r.ghost || (r.m.State != Alive && r.m.State != Suspect) {
+			continue
+		}
+		watched++
+		quiet := now.Sub(r.heard)
+		if quiet > redialIf && !r.dialling && now.Sub(r.dialled) > redialIf {
+			c.dialLater(r, false)
+		}
+		if quiet > silentAfter {
+			silent++
+		}
+	}
+	c.setCutOff(watched > 1 && silent == watched)
+	for _, r := range c.rows {
+		if !r.partner || r.ghost || r == c.self {
+			continue
+		}
+		if now.Sub(r.heard) > silentAfter && r.mine == evNone {
+			c.blame(r, evSilent)
+		}
+		if r.mine != evNone && !r.quiet && !c.cutOff && now.Sub(r.told) > renewEvery && r.m.State != Failed {
+			c.tell(r, r.mine)
+		}
+	}
+	for _, r := range c.rows { // votes run out, and my own doubt grows, with time alone
+		if len(r.votes) > 0 || r.mine == evSilent {
+			c.judge(r)
+		}
+	}
+	c.publish()
+}
+
+// setCutOff takes in whether nobody at all answers me: then it is I who is cut
+// off, and I blame nobody. The caller holds c.mu and publishes.
+func (c *Cluster) setCutOff(cut bool) {
+	if cut == c.cutOff {
+		return
+	}
+	c.cutOff = cut
+	if cut {
+		c.logger.Warn("no partner answers: this peer is cut off, or the last one", "fix", "check this host's network")
+	} else {
+		c.logger.Info("partners answer again")
+	}
+	for _, r := range c.rows {
+		c.judge(r)
+	}
+}
+
+// dialLater opens a stream to r, or finds out why that cannot be; broke says
+// that one has just ended without a goodbye. The caller holds c.mu.
+func (c *Cluster) dialLater(r *row, broke bool) {
+	if r.dialling || c.closed || c.left {
+		return
+	}
+	r.dialling = true
+	r.dialled = time.Now()
+	inst := r.m.Instance
+	kind := byte(kindProbe)
+	if r.succ {
+		kind = kindWatch
+	}
+	addr := r.m.Addr
+	had := broke || r.had
+	c.spawn(func() {
+		for try := 0; ; try++ {
+			conn, who, err := c.dialWatch(addr, kind, inst, helloTimeout)
+			ev, again := evNone, false
+			switch {
+			case err == nil && who == inst:
+			case err == nil, errors.Is(err, syscall.ECONNREFUSED):
+				if ev = evFirst; had {
+					ev = evBroke
+				}
+			default:
+				// A reset in the handshake, while the kernel still closes files.
+				var ne net.Error
+				again = broke && try < redialMax && !(errors.As(err, &ne) && ne.Timeout())
+			}
+			if again {
+				if c.sleep(redialWait) {
+					continue
+				}
+			}
+			c.dialled(inst, kind, conn, ev, err)
+			return
+		}
+	})
+}
+
+// lookAt checks on r because somebody accuses it. The caller holds c.mu.
+func (c *Cluster) lookAt(r *row) { c.dialLater(r, false) }
+
+// dialWatch opens a stream to addr and asks who is there. conn is nil unless it
+// is the one wanted.
+func (c *Cluster) dialWatch(addr netip.AddrPort, kind byte, want Instance, timeout time.Duration) (conn net.Conn, who Instance, err error) {
+	end := time.Now().Add(timeout)
+	conn, err = c.trans.dial(addr, timeout)
+	if err != nil {
+		return nil, 0, err
+	}
+	who, err = c.greet(conn, kind, want, end)
+	if err != nil || who != want {
+		conn.Close()
+		return nil, who, err
+	}
+	return conn, who, nil
+}
+
+// dialled books the outcome of a dial.
+func (c *Cluster) dialled(inst Instance, kind byte, conn net.Conn, ev evidence, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.rows[inst]
+	if r != nil {
+		r.dialling = false
+		r.dialled = time.Now()
+	}
+	switch {
+	case conn == nil && r == nil:
+	case conn == nil:
+		if ev != evNone {
+			c.blame(r, ev)
+		}
+	case r == nil || c.closed || c.left || kind == kindProbe || !r.succ || r.m.State == Failed || r.m.State == Left:
+		if r != nil {
+			c.clear(r, time.Now())
+			c.heardFrom(r)
+		}
+		c.end(&watchStream{conn: conn}, byteGoodbye)
+	default:
+		c.take(r, &watchStream{conn: conn, peer: inst, dialled: true})
+	}
+	c.publish()
+}
+
+// take makes s one of r's streams, in place of an older one of its kind, and
+// reads it. The caller holds c.mu and publishes.
+func (c *Cluster) take(r *row, s *watchStream) {
+	slot := &r.in
+	if s.dialled {
+		slot = &r.out
+	}
+	if old := *slot; old != nil {
+		old.over = true
+		old.conn.Close()
+	}
+	*slot = s
+	r.had = true
+	setUserTimeout(s.conn, userLimit)
+	c.clear(r, time.Now())
+	c.heardFrom(r)
+	if !c.spawn(func() { c.readWatch(s) }) {
+		s.conn.Close()
+	}
+}
+
+// acceptWatch is called by the transport for each stream that begins with
+// watchMagic, on a goroutine of that stream.
+func (c *Cluster) acceptWatch(conn net.Conn) {
+	h, err := c.answer(conn)
+	if err != nil || h.want != c.self.m.Instance || h.kind != kindWatch {
+		// Who only asks who is here hangs up by itself; whoever wanted an earlier
+		// instance has read by now that it is gone.
+		if err == nil {
+			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+			_, _ = conn.Read(make([]byte, 1))
+		}
+		conn.Close()
+		return
+	}
+	for end := time.Now().Add(time.Second); ; {
+		c.mu.Lock()
+		r := c.rows[h.from]
+		if r == nil && time.Now().Before(end) && !c.closed {
+			// A stream can be here before the announcement of who dialled.
+			c.mu.Unlock()
+			if !c.sleep(25 * time.Millisecond) {
+				break
+			}
+			continue
+		}
+		if r != nil && !c.left && r.m.State != Failed && r.m.State != Left {
+			c.take(r, &watchStream{conn: conn, peer: h.from})
+			c.publish()
+		} else {
+			c.end(&watchStream{conn: conn}, byteGoodbye)
+		}
+		c.mu.Unlock()
+		return
+	}
+	conn.Close()
+}
+
+// readWatch reads s until it ends.
+func (c *Cluster) readWatch(s *watchStream) {
+	defer s.conn.Close()
+	defer context.AfterFunc(c.trans.life, func() { s.conn.Close() })()
+	buf := make([]byte, 64)
+	for {
+		n, err := s.conn.Read(buf)
+		now := time.Now()
+		for _, b := range buf[:n] {
+			switch b {
+			case byteBeat:
+				s.write(byteEcho)
+			case byteGoodbye, byteLeave:
+				c.farewell(s, b)
+				return
+			}
+		}
+		if n > 0 {
+			c.mu.Lock()
+			if r := c.rows[s.peer]; r != nil && r.m.State != Left {
+				r.m.pulse.touch(now)
+				c.clear(r, now)
+				c.heardFrom(r)
+				c.publish()
+			}
+			c.mu.Unlock()
+		}
+		if err != nil {
+			c.broken(s)
+			return
+		}
+	}
+}
+
+// farewell takes in the last word on s.
+func (c *Cluster) farewell(s *watchStream, b byte) {
+	c.mu.Lock()
+	s.over = true
+	r := c.rows[s.peer]
+	if r != nil {
+		c.unslot(r, s)
+	}
+	c.mu.Unlock()
+	if b == byteLeave && r != nil {
+		c.memberGone(s.peer, r.m.pulse.beat.Load())
+	}
+}
+
+// broken takes in that s ended without a goodbye.
+func (c *Cluster) broken(s *watchStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.rows[s.peer]
+	if r == nil {
+		return
+	}
+	c.unslot(r, s)
+	if s.over || c.closed || c.left || r.m.State == Failed || r.m.State == Left {
+		return
+	}
+	if r.partner {
+		c.dialLater(r, true)
+	}
+}
+
+func (c *Cluster) unslot(r *row, s *watchStream) {
+	if r.out == s {
+		r.out = nil
+	}
+	if r.in == s {
+		r.in = nil
+	}
+}
+
+// sayGoodbye writes the last word on all streams. It is called once, by Leave.
+func (c *Cluster) sayGoodbye() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.rows {
+		c.hangUp(r, byteLeave)
+	}
+}
+
+// setUserTimeout bounds how long sent bytes may stay unacknowledged: after an
+// outage TCP would retransmit ever more slowly and the stream stay mute for
+// minutes.
+func setUserTimeout(conn net.Conn, d time.Duration) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return // not the real network
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { setSocketUserTimeout(int(fd), d) })
+}
