@@ -16,7 +16,7 @@ import (
 func Loopback(t *testing.T, scenario func(*World)) {
 	t.Helper()
 	w := &World{TB: t, Name: "loopback", machines: loopback{t}}
-	defer w.end()
+	t.Cleanup(w.end)
 	scenario(w)
 }
 
@@ -94,6 +94,7 @@ func (h *loopbackHost) start(n *Node, s Spec) (*api.Client, error) {
 }
 
 func (h *loopbackHost) stop() error { return h.agent.Stop(context.Background()) }
+func (h *loopbackHost) left() error { <-h.agent.Done(); return nil }
 func (h *loopbackHost) kill()       { h.agent.Kill() }
 func (h *loopbackHost) powerOff()   { h.t.Fatal(errNotHere) }
 func (h *loopbackHost) pause()      { h.t.Fatal(errNotHere) }

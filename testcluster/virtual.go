@@ -29,12 +29,10 @@ func Virtual(t *testing.T, scenario func(*World)) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &virtual{t: t, net: NewNet(1, Wire)}
 		w := &World{TB: t, Name: "virtual", machines: v}
-		defer func() {
-			w.end()
-			// memberlist's probes end on their own some time after it; the
-			// bubble wants to see them go.
-			time.Sleep(2 * time.Minute)
-		}()
+		// memberlist's probes and go-redis's dials end on their own some time
+		// after their owners; the bubble wants to see them go.
+		t.Cleanup(func() { time.Sleep(2 * time.Minute) })
+		t.Cleanup(w.end)
 		scenario(w)
 	})
 }
@@ -147,6 +145,12 @@ func (h *virtualHost) stop() error {
 	err := h.agent.Stop(context.Background())
 	h.Crash() // the process is gone, and with it whatever it had open
 	return err
+}
+
+func (h *virtualHost) left() error {
+	<-h.agent.Done()
+	h.Crash()
+	return nil
 }
 
 func (h *virtualHost) kill()     { h.Crash(); h.agent.Kill() }

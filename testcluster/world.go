@@ -51,6 +51,8 @@ type host interface {
 	start(n *Node, s Spec) (*api.Client, error)
 	// stop ends it politely and returns when it is gone.
 	stop() error
+	// left returns when it is gone after it was asked to leave over HTTP.
+	left() error
 	kill()
 	powerOff()
 	pause()
@@ -181,6 +183,19 @@ func (n *Node) Stop() {
 	n.gone(func() {
 		if err := n.host.stop(); err != nil {
 			n.w.Errorf("stop %s: %v", n.Name, err)
+		}
+	})
+}
+
+// Leave asks n over HTTP to leave, and returns when the process has ended.
+func (n *Node) Leave() {
+	n.w.Helper()
+	if err := n.client.Leave(n.w.Context()); err != nil {
+		n.w.Fatalf("ask %s to leave: %v", n.Name, err)
+	}
+	n.gone(func() {
+		if err := n.host.left(); err != nil {
+			n.w.Errorf("leave of %s: %v", n.Name, err)
 		}
 	})
 }
