@@ -187,8 +187,9 @@ type request struct {
 
 	// What the scripts are sent. Only one question is under way at a time; one
 	// that was left open keeps these to itself.
-	args                                   []any
-	ttlMS, claimMS, meta, ear, place, sent string
+	args                     []any
+	ttlMS, meta, rest, place string
+	asks                     int
 
 	wake chan struct{} // capacity 1
 
@@ -203,6 +204,9 @@ type request struct {
 	expires  moment // the first hold then; zero if not known
 	holder   string
 }
+
+// tryAlone is the rest of the arguments of a first try to get a lock alone.
+const tryAlone = limitAlone + " 0 0 0 p -"
 
 // limitAlone is the limit of one that wants the lock alone.
 const limitAlone = "x"
@@ -222,7 +226,7 @@ func (c *Client) request(name string, wait bool, opts []Option) (*request, error
 		return nil, err
 	}
 	r.keys = lockKeys(c.cfg.Prefix, name)
-	r.args = arguments(&r.keys, 9)
+	r.args = arguments(&r.keys, 4)
 	id := append(make([]byte, 0, 96), c.id...)
 	r.id = string(strconv.AppendUint(append(id, '/'), c.seq.Add(1), 10))
 	r.meta, r.ttlMS = c.meta, c.ttlMS
@@ -234,10 +238,9 @@ func (c *Client) request(name string, wait bool, opts []Option) (*request, error
 		r.meta = cfg.meta(r.ttl, r.limit != limitAlone)
 		r.ttlMS = strconv.FormatInt(r.ttl.Milliseconds(), 10)
 	}
-	r.claimMS = "0"
+	r.place = "0"
 	if wait {
 		r.claim = min(r.ttl, max(time.Second, r.ttl/3), maxClaim)
-		r.claimMS = strconv.FormatInt(r.claim.Milliseconds(), 10)
 		r.wake = make(chan struct{}, 1)
 	}
 	return r, nil
@@ -245,10 +248,18 @@ func (c *Client) request(name string, wait bool, opts []Option) (*request, error
 
 // question returns the arguments of acquire.lua.
 func (r *request) question(ear *ear) []any {
-	r.ear = ear.letter()
-	a := append(r.args[:argOwn], &r.id, &r.ttlMS, &r.claimMS, &r.limit, &r.meta, &r.ear, &ear.channel, &r.place, r.sent)
-	r.sent = "1"
-	return a
+	if r.claim == 0 && r.limit == limitAlone && r.asks == 0 {
+		r.rest = tryAlone
+	} else {
+		b := append(make([]byte, 0, 128), r.limit...)
+		b = strconv.AppendInt(append(b, ' '), r.claim.Milliseconds(), 10)
+		b = strconv.AppendInt(append(b, ' '), int64(min(r.asks, 1)), 10)
+		b = append(append(b, ' '), r.place...)
+		b = append(append(b, ' '), ear.letter()...)
+		r.rest = string(append(append(b, ' '), ear.channel...))
+	}
+	r.asks++
+	return append(r.args[:argOwn], &r.id, &r.ttlMS, &r.meta, &r.rest)
 }
 
 // farewell returns the arguments of leave.lua, which shared hold, if any, has

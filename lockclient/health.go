@@ -123,16 +123,17 @@ func (c *Client) turn(err error) {
 func (c *Client) watchHealth() {
 	t := time.NewTimer(0)
 	defer t.Stop()
-	slept := suspended()
+	asleep := suspended()
 	for {
 		select {
 		case <-c.life.Done():
 			return
 		case <-t.C:
 		}
-		if s := suspended(); s-slept > 10*time.Millisecond {
+		if s := suspended(); s-asleep > minSleep {
+			asleep = s
+			slept.Store(int64(s))
 			c.wokeUp()
-			slept = s
 		}
 		c.ping()
 		t.Reset(pingEvery + jitter(pingEvery/10))
