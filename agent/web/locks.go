@@ -43,7 +43,7 @@ type Waiter struct {
 func locks(s Snapshot, now time.Time) Locks {
 	out := Locks{Total: plural(len(s.Locks.Locks), "lock"), Rows: make([]Lock, 0, len(s.Locks.Locks))}
 	if p := s.LocksProblem; p != nil {
-		out.Total, out.Problem, out.Fix = "", plain(p.Error()), p.Fix
+		out.Total, out.Problem, out.Fix = "", plain(p.Error()), plain(p.Fix)
 		if p.Kind() != api.KindNoRedis {
 			out.Tone = "bad"
 		}

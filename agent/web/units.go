@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// span writes a duration as a person reads it: two units at most.
+// span writes a duration as a person reads it: two units at most,
+// never more than it is.
 func span(d time.Duration) string {
 	d = max(d, 0)
 	switch {
-	case d < 9950*time.Millisecond:
-		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	case d < 10*time.Second:
+		return strconv.FormatFloat(d.Truncate(100*time.Millisecond).Seconds(), 'f', 1, 64) + " s"
 	case d < time.Minute:
 		return strconv.Itoa(int(d.Seconds())) + " s"
 	case d < 10*time.Minute:

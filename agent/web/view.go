@@ -92,8 +92,8 @@ func NewView(s Snapshot) View {
 	v := View{
 		Title:    title(st),
 		Verdict:  verdict(st.Verdict),
-		Node:     st.Node.Name,
-		Label:    st.Cluster.Label,
+		Node:     plain(st.Node.Name),
+		Label:    plain(st.Cluster.Label),
 		Dev:      st.Node.Mode == "dev",
 		AsOf:     Moment{ISO: now.UTC().Format(time.RFC3339), Text: now.UTC().Format("15:04:05 UTC")},
 		Counts:   counts(st.Cluster),
@@ -107,7 +107,7 @@ func NewView(s Snapshot) View {
 		Agent:    agentFacts(st, now),
 	}
 	for i, w := range st.Warnings {
-		v.Warnings = append(v.Warnings, Warning{Key: key(i, w.Code), Code: w.Code, Text: plain(w.Text), Fix: w.Fix})
+		v.Warnings = append(v.Warnings, Warning{Key: key(i, w.Code), Code: plain(w.Code), Text: plain(w.Text), Fix: plain(w.Fix)})
 	}
 	return v
 }
@@ -120,7 +120,7 @@ func title(st api.Status) string {
 	if !st.Verdict.OK {
 		mark = "✕"
 	}
-	return fmt.Sprintf("%s %d of %d alive · %s", mark, st.Cluster.Alive, st.Cluster.Size, st.Node.Name)
+	return fmt.Sprintf("%s %d of %d alive · %s", mark, st.Cluster.Alive, st.Cluster.Size, plain(st.Node.Name))
 }
 
 func verdict(v api.Verdict) Verdict {
@@ -159,13 +159,13 @@ func lockFact(l api.StatusLocks) Fact {
 }
 
 func redisFact(b api.LockBackend) Fact {
-	f := Fact{Key: "redis", Note: b.Addr}
+	f := Fact{Key: "redis", Note: plain(b.Addr)}
 	switch {
 	case b.Kind == "none":
 		f.Value, f.Note = "not set up", "locks need one: redis.url"
 	case !b.Up:
 		f.Value, f.Tone = "down", "bad"
-		f.Note = cmp.Or(plain(b.LastError), b.Addr)
+		f.Note = cmp.Or(plain(b.LastError), f.Note)
 	default:
 		f.Value = "up"
 		if b.LatencyMS != nil {
@@ -184,7 +184,7 @@ func gossipFact(c api.StatusCluster) Fact {
 		f.Value, f.Tone = fmt.Sprintf("strained (%d)", c.HealthScore), "bad"
 	}
 	if c.Encrypted {
-		f.Note = strings.TrimSpace("encrypted " + c.KeyFingerprint)
+		f.Note = strings.TrimSpace("encrypted " + plain(c.KeyFingerprint))
 	}
 	return f
 }
@@ -203,7 +203,7 @@ func agentFacts(st api.Status, now time.Time) []Fact {
 		{Key: "cluster", Value: cmp.Or(st.Cluster.Label, "no label")},
 	}
 	for i := range out {
-		out[i].Value = cmp.Or(out[i].Value, "–")
+		out[i].Value = cmp.Or(plain(out[i].Value), "–")
 	}
 	return out
 }
@@ -223,7 +223,7 @@ func checks(cs []api.Check) []Check {
 		if !slices.Contains([]string{"pass", "warn", "fail"}, state) {
 			state = "fail" // never a tick on what is not understood
 		}
-		out[i] = Check{Key: key(i, c.Name), Name: c.Name, State: state, Text: plain(c.Text)}
+		out[i] = Check{Key: key(i, c.Name), Name: plain(c.Name), State: state, Text: plain(c.Text)}
 	}
 	return out
 }
@@ -239,7 +239,7 @@ type Seed struct {
 func seeds(ss []api.StatusSeed, now time.Time) []Seed {
 	out := make([]Seed, len(ss))
 	for i, s := range ss {
-		out[i] = Seed{Key: key(i, s.Addr), Addr: s.Addr, State: "new", Text: "not tried yet"}
+		out[i] = Seed{Key: key(i, s.Addr), Addr: plain(s.Addr), State: "new", Text: "not tried yet"}
 		answered := ""
 		if s.LastOKAt != nil {
 			answered = "answered " + ago(now, *s.LastOKAt)
@@ -282,9 +282,9 @@ func events(es []api.Event, now time.Time) []Event {
 		out = append(out, Event{
 			Key:   strconv.FormatUint(e.Seq, 10) + " " + e.Type,
 			At:    Moment{ISO: at.Format(time.RFC3339), Text: text},
-			Type:  strings.ReplaceAll(e.Type, "_", " "),
+			Type:  plain(strings.ReplaceAll(e.Type, "_", " ")),
 			State: cmp.Or(eventStates[e.Type], "note"),
-			Text:  cmp.Or(plain(e.Text), e.Type),
+			Text:  plain(cmp.Or(e.Text, e.Type)),
 		})
 	}
 	return out
