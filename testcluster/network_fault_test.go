@@ -1,0 +1,260 @@
+package testcluster_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/testcluster"
+)
+
+func membersNamed(name string) api.MembersQuery { return api.MembersQuery{Name: name} }
+
+func TestOneWayDrop(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(6)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		start := time.Now()
+		w.CutOneWay(nodes[1:2], nodes[4:5])
+		w.Sleep(5 * time.Minute)
+		failed := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" })
+		if len(failed) > 0 {
+			w.Errorf("what one loses on the way to another made %d verdicts, first %v", len(failed), failed[0])
+		}
+		w.Unharmed(start, nodes[1], nodes[4])
+		w.Heal()
+		w.Whole(nodes, 3*time.Second)
+	}, virtual)
+}
+
+func TestLossyNetwork(t *testing.T) {
+	tests := []struct {
+		loss    float64
+		allowed int // verdicts
+	}{{0.10, 0}, {0.20, 2}}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("loss=%v", tt.loss), func(t *testing.T) {
+			in(t, func(w *World) {
+				nodes := w.StartMany(32)
+				w.Whole(nodes, 10*time.Second)
+				w.Sleep(5 * time.Second)
+				start := time.Now()
+				link := testcluster.Wire
+				link.Loss = tt.loss
+				w.Net().SetDefault(link)
+				w.Sleep(10 * time.Minute)
+				victims := map[string]bool{}
+				for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" }) {
+					victims[s.Event.Member.Name] = true
+				}
+				if len(victims) > tt.allowed {
+					w.Errorf("%v %% loss for 10 min: %d of 32 were called failed, want at most %d", 100*tt.loss, len(victims), tt.allowed)
+				}
+				doubts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "suspect" })
+				w.Logf("%v %% loss for 10 min: %d failed, %d single views of a suspect", 100*tt.loss, len(victims), len(doubts))
+				w.Net().SetDefault(testcluster.Wire)
+				w.Whole(nodes, 10*time.Second)
+			}, virtual)
+		})
+	}
+}
+
+// TestStreamsCut: every stream between peers is killed, again and again.
+func TestStreamsCut(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(8)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		start := time.Now()
+		for range 50 {
+			for _, n := range nodes {
+				n.Host().ResetStreams()
+			}
+			w.Sleep(500 * ms)
+		}
+		w.Sleep(30 * time.Second)
+		changes := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Member != nil })
+		if len(changes) > 0 {
+			w.Errorf("cut streams made %d changes of view, first %v", len(changes), changes[0])
+		}
+		w.Whole(nodes, 0)
+	}, virtual)
+}
+
+// TestRejectingFirewallBetweenAPair may change that pair's own views only.
+func TestRejectingFirewallBetweenAPair(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(8)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		start := time.Now()
+		a, b := nodes[2], nodes[5]
+		wall := testcluster.Wire
+		wall.Refuse = true
+		w.Net().SetLink(a.Host(), b.Host(), wall)
+		w.Net().SetLink(b.Host(), a.Host(), wall)
+		a.Host().ResetStreams()
+		w.Sleep(2 * time.Minute)
+		for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Member != nil }) {
+			if s.By != a.Name && s.By != b.Name || !s.About(a.Name) && !s.About(b.Name) {
+				w.Errorf("a firewall between %s and %s: %v", a.Name, b.Name, s)
+			}
+		}
+		w.Heal()
+		w.Whole(nodes, 5*time.Second)
+	}, virtual)
+}
+
+func TestUDPBlocked(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(5)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		start := time.Now()
+		link := testcluster.Wire
+		link.BlockUDP = true
+		w.Net().SetDefault(link)
+		w.Sleep(5 * time.Minute)
+		w.Unharmed(start)
+		w.Whole(nodes, 0)
+		for _, n := range nodes {
+			s := w.Status(n)
+			text := strings.Join(append(s.Verdict.Reasons, s.Verdict.Text), " ")
+			for _, warning := range s.Warnings {
+				text += " " + warning.Text
+			}
+			if !strings.Contains(text, "UDP") {
+				w.Errorf("%s does not say that UDP is blocked: %+v %+v", n.Name, s.Verdict, s.Warnings)
+			}
+		}
+		w.Net().SetDefault(testcluster.Wire)
+		w.Whole(nodes, 3*time.Second)
+	}, virtual)
+}
+
+// TestSlowQuarter is the Lifeguard paper's experiment: a quarter of the members
+// blocks for 12 s, runs for 50 ms, and so on.
+func TestSlowQuarter(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(32)
+		w.Whole(nodes, 10*time.Second)
+		w.Sleep(10 * time.Second)
+		slow, healthy := nodes[24:], nodes[:24]
+		during := time.Minute
+		if long() {
+			during = 3 * time.Minute
+		}
+		start := time.Now()
+		for time.Since(start) < during {
+			for _, n := range slow {
+				n.Pause()
+			}
+			w.Sleep(12 * time.Second)
+			for _, n := range slow {
+				n.Resume()
+			}
+			w.Sleep(50 * ms)
+		}
+		// What the slow ones themselves think of others is not counted: a
+		// process that is really stopped has no timers that run meanwhile. A
+		// verdict that several see within a few seconds is one.
+		names := testcluster.Names(healthy)
+		last := map[string]time.Time{}
+		own := 0
+		verdicts := w.Events(start, func(s testcluster.Seen) bool {
+			if s.Event.Type != "failed" || !slices.Contains(names, s.Event.Member.Name) {
+				return false
+			}
+			if !slices.Contains(names, s.By) {
+				own++
+				return false
+			}
+			again := s.At.Sub(last[s.Event.Member.Name]) < 10*time.Second
+			last[s.Event.Member.Name] = s.At
+			return !again
+		})
+		w.Logf("a quarter of 32 slow for %v: %d verdicts on healthy peers, %d own views of slow ones", during, len(verdicts), own)
+		if len(verdicts) > 5 {
+			w.Errorf("%d verdicts on healthy peers, want at most 5; first %v", len(verdicts), verdicts[0])
+		}
+		w.Whole(nodes, 30*time.Second)
+	}, virtual)
+}
+
+// forgedAlive is memberlist's "alive" message (type 4) in MessagePack, without
+// the version vector: it makes a member of protocol 0, with which nobody can
+// talk, and which an unprotected memberlist never forgets.
+func forgedAlive(name string) []byte {
+	b := []byte{4, 0x84}
+	str := func(s string) { b = append(append(b, 0xa0|byte(len(s))), s...) }
+	str("Incarnation")
+	b = append(b, 1)
+	str("Node")
+	str(name)
+	str("Addr")
+	b = append(b, 0xa4, 10, 0, 0, 99)
+	str("Port")
+	b = append(b, 0xcd, 0x1f, 0x0a)
+	return b
+}
+
+// labelled puts memberlist's label header before a packet.
+func labelled(label string, b []byte) []byte {
+	return append(append([]byte{244, byte(len(label))}, label...), b...)
+}
+
+func TestForgedAndGarbage(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(3)
+		w.Whole(nodes, 5*time.Second)
+		start := time.Now()
+		evil := w.Intruder()
+		p, err := evil.ListenPacket(netip.AddrPortFrom(evil.Addr(), 7946))
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer p.Close()
+		real := "p1#" + "0000000000000001"
+		for i, n := range nodes {
+			to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(n.Addr()))
+			for _, b := range [][]byte{
+				forgedAlive("mallory"), forgedAlive(real), forgedAlive("mallory#00000000000000ff"), {}, {0}, {4}, {244}, {255}, {10},
+				[]byte(strings.Repeat("\xff", 1400)), []byte("GET / HTTP/1.1\r\n\r\n"),
+			} {
+				for _, packet := range [][]byte{b, labelled("peer", b)} {
+					if _, err := p.WriteTo(packet, to); err != nil {
+						w.Fatal(err)
+					}
+				}
+			}
+			for _, b := range []string{"", "\xff", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", strings.Repeat("\x00", 4096), "\xe7\x01garbage", "\xf4\x04peer\x06\xff\xff"} {
+				c, err := evil.DialContext(w.Context(), "tcp", n.Addr())
+				if err != nil {
+					w.Fatal(err)
+				}
+				c.Write([]byte(b))
+				if i%2 == 0 {
+					c.Close()
+				} else {
+					defer c.Close() // and one that says nothing more
+				}
+			}
+		}
+		w.Sleep(time.Minute)
+		w.Whole(nodes, 0)
+		for _, n := range nodes {
+			if size := w.Status(n).Cluster.Size; size != 3 {
+				w.Errorf("%s counts %d members, want 3", n.Name, size)
+			}
+		}
+		w.Unharmed(start)
+		late := w.Start(Spec{Name: "late", Join: []string{nodes[0].Addr()}})
+		w.Whole(append(nodes, late), 3*time.Second)
+	}, virtual)
+}
