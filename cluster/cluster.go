@@ -64,6 +64,7 @@ type Cluster struct {
 	beatTurn  uint64
 	noticeSeq uint64
 	cutOff    bool // no partner answers
+	healing   bool // healed is under way
 	ringRows  []*row
 	ringAt    uint64 // index at which ringRows was made
 	closed    bool

@@ -297,7 +297,7 @@ func TestHealedPartition(t *testing.T) {
 				b = append(b, p.host)
 			}
 		}
-		for _, cut := range []time.Duration{time.Minute, 2 * time.Hour} {
+		for _, cut := range []time.Duration{time.Minute, 61 * time.Minute} {
 			w.net.Cut(a, b)
 			time.Sleep(cut)
 			for _, p := range ps {

@@ -33,6 +33,7 @@ const (
 	resolveFor    = 3 * time.Second
 	secondContact = 60 * time.Millisecond // the server answers before it merges: what it refutes comes the second time
 	wideContacts  = 16
+	healAfter     = 600 * time.Millisecond
 	earlyContact  = 2 * time.Second // and up to as much again
 )
 
@@ -307,6 +308,32 @@ func (c *Cluster) contactEarly() {
 	for _, a := range c.someLive(1) {
 		_ = c.exchange(a)
 	}
+}
+
+// healed has this peer compare notes with its successors on the ring soon after
+// somebody came back who had failed: a partition is likely over, and gossip alone
+// now and then leaves one peer out until memberlist's next exchange, which may be
+// half a minute away. Everybody does so, so everybody is asked by three. The
+// caller holds c.mu.
+func (c *Cluster) healed() {
+	if c.healing {
+		return
+	}
+	c.healing = c.spawn(func() {
+		soon := c.sleep(healAfter/2 + rand.N(healAfter))
+		c.mu.Lock()
+		c.healing = false
+		var to []netip.AddrPort
+		for _, r := range successors(c.ring(), c.self, 1) {
+			to = append(to, r.m.Addr)
+		}
+		c.mu.Unlock()
+		for _, a := range to {
+			if soon {
+				_ = c.exchange(a)
+			}
+		}
+	})
 }
 
 // someLive returns the addresses of up to n other live members, at random.

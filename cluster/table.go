@@ -85,6 +85,9 @@ func (c *Cluster) set(r *row, s State, cause Cause) {
 		c.emit(Departed, r)
 	default:
 		c.emit(Returned, r)
+		if old == Failed {
+			c.healed()
+		}
 	}
 	c.log(r, old)
 }
