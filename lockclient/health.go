@@ -35,7 +35,6 @@ type Stats struct {
 type health struct {
 	up          atomic.Bool
 	latency     atomic.Int64
-	lastOK      atomic.Int64 // unix nanoseconds
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
 	renewed     atomic.Uint64
@@ -67,15 +66,15 @@ func (c *Client) Stats() Stats {
 
 // heard takes note of the outcome of a call under ctx.
 func (c *Client) heard(ctx context.Context, err error) {
-	var u *UnavailableError
-	switch {
-	case err == nil:
+	if err == nil {
 		c.gate.answered()
-		c.health.lastOK.Store(time.Now().UnixNano())
 		if !c.health.up.Load() {
 			c.turn(nil)
 		}
 		return
+	}
+	var u *UnavailableError
+	switch {
 	case !errors.As(err, &u), errors.Is(context.Cause(ctx), context.Canceled):
 		return // not Redis's fault
 	case u.Cause == CausePassword:

@@ -62,8 +62,11 @@ func connect(cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient,
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return gate.dial(ctx, func() (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
-			if err != nil || tlsConfig == nil {
-				return conn, err
+			if err != nil {
+				return nil, err
+			}
+			if tlsConfig == nil {
+				return newFreshConn(conn), nil
 			}
 			secure := tls.Client(conn, tlsConfig)
 			if err := secure.HandshakeContext(ctx); err != nil {

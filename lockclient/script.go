@@ -116,11 +116,18 @@ func (c *Client) runSlice(ctx context.Context, rdb redis.UniversalClient, s *scr
 // errSource: the server does not know the script, it must be sent.
 var errSource = errors.New("script not known")
 
+// resend bounds how often a script is sent again because a connection from the
+// pool turned out to be broken: after a restart of Redis several are.
+const resend = 3
+
 // exec processes cmd. Scripts are idempotent, so that one whose connection broke
-// is sent again, once.
+// is sent again.
 func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
 	err := rdb.Process(ctx, cmd)
-	if err != nil && broken(err) && ctx.Err() == nil && !c.closing.Load() {
+	for range resend {
+		if err == nil || !broken(err) || ctx.Err() != nil || c.closing.Load() {
+			break
+		}
 		cmd.SetErr(nil)
 		err = rdb.Process(ctx, cmd)
 	}
