@@ -152,9 +152,10 @@ function tell() {
   pulse.toggleAttribute("data-live", live && !old);
   setText(pulse, old ? "not live" : live ? "live" : "every 2 s");
   stale.hidden = !old;
+  byId("old").hidden = !old; // in the verdict's live region: said once
   if (old) {
-    const since = trouble ? ` (${trouble})` : "";
-    setText(stale, `What follows is ${Math.round(age / 1000)} s old: no news from the agent${since}. Trying again.`);
+    const why = trouble || "no news from the agent";
+    setText(stale, `What follows is ${Math.round(age / 1000)} s old: ${why}. Trying again.`);
   }
 }
 
