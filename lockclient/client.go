@@ -31,6 +31,7 @@ type Client struct {
 	ttlMS    string
 	calls    redis.UniversalClient
 	renewals redis.UniversalClient
+	batcher  batcher
 	gate     *dialGate
 	events   *events
 	health   health
@@ -73,6 +74,7 @@ func Start(cfg Config) (*Client, error) {
 		calls: calls, renewals: renewals, gate: gate, closed: make(chan struct{}),
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{},
 	}
+	c.batcher.rdb = calls
 	c.ear.channel = cfg.Prefix + processChannel + c.id
 	c.life, c.end = context.WithCancel(context.Background())
 	c.events = startEvents(cfg.OnEvent)

@@ -35,6 +35,7 @@ type Stats struct {
 type health struct {
 	up          atomic.Bool
 	latency     atomic.Int64
+	floor       atomic.Int64 // of latency, creeping up
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
 	renewed     atomic.Uint64
@@ -145,7 +146,13 @@ func (c *Client) ping() {
 	start := time.Now()
 	err := c.renewals.Ping(ctx).Err()
 	if err == nil {
-		c.health.latency.Store(int64(time.Since(start)))
+		took := int64(time.Since(start))
+		c.health.latency.Store(took)
+		floor := c.health.floor.Load()
+		if floor += floor / 10; floor == 0 || took < floor {
+			floor = took
+		}
+		c.health.floor.Store(floor)
 	}
 	if r := redis.Error(nil); errors.As(err, &r) && redis.HasErrorPrefix(err, "NOPERM") {
 		err = nil // it answers; a user without the right to ping may still lock

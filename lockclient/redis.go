@@ -55,7 +55,8 @@ func connect(cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient,
 	opt.ReadTimeout = min(max(cfg.TTL, minCallTimeout), maxCallTimeout)
 	opt.WriteTimeout = opt.ReadTimeout
 	opt.PoolTimeout = opt.ReadTimeout
-	opt.ConnMaxIdleTime = 5 * time.Minute
+	opt.PipelinePoolSize = -1         // batches share the connections
+	opt.ConnMaxIdleTime = time.Minute // before something between forgets them
 	opt.DisableIdentity = true
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	dial, tlsConfig := cfg.Dial, opt.TLSConfig

@@ -123,7 +123,7 @@ const resend = 3
 // exec processes cmd. Scripts are idempotent, so that one whose connection broke
 // is sent again.
 func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
-	err := rdb.Process(ctx, cmd)
+	err := c.process(ctx, rdb, cmd)
 	for range resend {
 		if err == nil || !broken(err) || ctx.Err() != nil || c.closing.Load() {
 			break
@@ -135,6 +135,14 @@ func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script,
 		return errSource
 	}
 	return err
+}
+
+// process sends cmd, in a batch with others where that pays.
+func (c *Client) process(ctx context.Context, rdb redis.UniversalClient, cmd redis.Cmder) error {
+	if rdb == c.calls && ctx.Done() == nil && c.health.floor.Load() < int64(batchBelow) {
+		return c.batcher.process(ctx, cmd)
+	}
+	return rdb.Process(ctx, cmd)
 }
 
 func (s *script) withSource(args []any) []any {
