@@ -151,7 +151,7 @@ func (c *conn) Close() error {
 
 // restTime is how long a connection is safe without a request: it may be about
 // to send one.
-const restTime = 200 * time.Millisecond
+const restTime = 100 * time.Millisecond
 
 type connKey struct{}
 
