@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/peerhq/peer/selector"
 )
@@ -106,11 +107,24 @@ func BenchmarkQualityUnderChurn(b *testing.B) {
 }
 
 func BenchmarkPolicies(b *testing.B) {
-	weights := func(p string) int { return 1 + int(p[len(p)-1]-'0')%4 }
-	for _, p := range []selector.Policy{selector.RoundRobin, selector.Weighted, selector.LeastLoaded, selector.Random, selector.ByKey, selector.Nearest} {
-		s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: p, Weight: weights})
+	even := func(string) int { return 1 }
+	uneven := func(p string) int { return 1 + int(p[len(p)-1]-'0')%4 }
+	rtt := func(p string) time.Duration { return time.Duration(p[len(p)-1]) * 10 * time.Microsecond }
+	for _, c := range []struct {
+		policy  selector.Policy
+		weights string
+		weight  func(string) int
+	}{
+		{selector.RoundRobin, "even", even},
+		{selector.Weighted, "uneven", uneven},
+		{selector.LeastLoaded, "even", even},
+		{selector.LeastLoaded, "uneven", uneven},
+		{selector.Random, "uneven", uneven},
+		{selector.Nearest, "even", even},
+	} {
+		s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Policy: c.policy, Weight: c.weight, RTT: rtt})
 		s.Set(names("p", 100))
-		b.Run(fmt.Sprintf("next/%v", p), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%v/weights=%s/members=100", c.policy, c.weights), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := s.Next(); err != nil {

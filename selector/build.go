@@ -50,8 +50,11 @@ func (s *Selector[T]) rebuild() *ring[T] {
 	if s.policy == ByKey {
 		next.keys = x.layKeys(old, next)
 	}
-	turns := s.policy != LeastLoaded && s.policy != Random
-	next.plain = s.name == "" && turns && next.due == 0 && next.size > 0
+	if s.draws() {
+		next.salt = s.rand.Uint64()
+	}
+	next.steady = s.name == "" && next.due == 0
+	next.plain = next.steady && next.size > 0 && !s.draws()
 	if next.plain && next.slots == nil {
 		next.quick = uint64(next.size)
 	}

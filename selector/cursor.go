@@ -3,20 +3,22 @@ package selector
 import "math/rand/v2"
 
 // Cursor goes round the peers of a selector by itself, for one goroutine. It
-// shares no counter with others and so costs a fifth of what Next does; each
-// cursor starts somewhere else and gives equal turns, or turns by weight, only
-// over its own picks. Under LeastLoaded and Random it goes round, too.
+// shares no counter with others, so it costs the same however many pick at a
+// time; but turns are equal, or by weight, only over its own picks. Each cursor
+// starts somewhere else. Under LeastLoaded and Random it goes round, too.
 //
 // Its methods must not be called by several goroutines at a time.
 type Cursor[T any] struct {
 	selector *Selector[T]
 	ring     *ring[T]
-	at       int
+	quick    []T // the peers, when their turns are equal and nothing falls due
+	at       int // position of the next turn
 }
 
 // Cursor returns a new cursor over the peers of s. It follows every Set.
 func (s *Selector[T]) Cursor() *Cursor[T] {
-	c := &Cursor[T]{selector: s, ring: s.fresh()}
+	c := &Cursor[T]{selector: s, ring: new(ring[T])}
+	c.move(s.fresh())
 	if n := c.ring.size; n > 0 {
 		c.at = rand.IntN(n)
 	}
@@ -25,30 +27,43 @@ func (s *Selector[T]) Cursor() *Cursor[T] {
 
 // Next returns the cursor's next peer; its errors are those of [Selector.Next].
 func (c *Cursor[T]) Next() (T, error) {
-	r := c.ring
-	if r != c.selector.ring.Load() || !r.plain {
-		if r = c.selector.fresh(); r != c.ring {
-			c.move(r)
-		}
-		if r.size == 0 {
-			var nobody T
-			return nobody, r.none()
-		}
+	if i := c.at; i < len(c.quick) && c.ring == c.selector.ring.Load() {
+		c.at++
+		return c.quick[i], nil
 	}
-	i := c.at
-	if c.at++; c.at == r.size {
+	return c.next()
+}
+
+// next is Next at the end of a round, or when there is more to it than a turn.
+func (c *Cursor[T]) next() (T, error) {
+	if r := c.selector.fresh(); r != c.ring {
+		c.move(r)
+	}
+	r := c.ring
+	if r.size == 0 {
+		var nobody T
+		return nobody, r.none()
+	}
+	if c.at >= r.size {
 		c.at = 0
 	}
-	return r.peers[r.owner(i)], nil
+	c.at++
+	return r.peers[r.owner(c.at-1)], nil
 }
 
 // move goes over to another rotation, to the next turn of the peer whose turn
 // was next, or of the first after it that is still there.
 func (c *Cursor[T]) move(to *ring[T]) {
 	old, at := c.ring, c.at
-	c.ring, c.at = to, 0
-	if to.size == 0 {
+	c.ring, c.at, c.quick = to, 0, nil
+	if to.quick != 0 {
+		c.quick = to.peers[:to.pool]
+	}
+	if to.size == 0 || old.size == 0 {
 		return
+	}
+	if at == old.size {
+		at = 0
 	}
 	for k := range old.size {
 		p := old.places[old.owner(old.wrap(at, k))]

@@ -68,16 +68,16 @@ func churn(t testing.TB, seed string, n, picks, every int) quality {
 
 func TestQualityUnderChurn(t *testing.T) {
 	for _, c := range []struct{ n, picks, every int }{
-		{1, 100_000, 1},
-		{1, 100_000, 2},
-		{2, 100_000, 3},
-		{10, 100_000, 1000},
-		{100, 1_000_000, 37},
-		{100, 1_000_000, 50}, // in step with the rotation
-		{100, 1_000_000, 101},
-		{100, 1_000_000, 1000},
+		{1, 20_000, 1},
+		{1, 20_000, 2},
+		{2, 20_000, 3},
+		{10, 20_000, 200},
+		{100, 200_000, 37},
+		{100, 200_000, 50}, // in step with the rotation
+		{100, 200_000, 101},
+		{100, 200_000, 1000},
 	} {
-		for _, seed := range []string{"one", "two", "three"} {
+		for _, seed := range []string{"one", "two"} {
 			t.Run(fmt.Sprintf("members=%d/every=%d/%s", c.n, c.every, seed), func(t *testing.T) {
 				q := churn(t, seed, c.n, c.picks, c.every)
 				if q.spread > 1.01 {
@@ -87,7 +87,7 @@ func TestQualityUnderChurn(t *testing.T) {
 				if q.wait > 1 {
 					t.Errorf("got a wait %d turns beyond N + joins, want none", q.wait)
 				}
-				// 10 members and 1,000 picks make 50 visits: too few to judge.
+				// 200 turns between changes make 50 visits: too few to judge.
 				if c.n != 10 && (q.flapper < 0.8 || q.flapper > 1.2) {
 					t.Errorf("got %.3f of its fair share for the one that comes and goes, want 0.8 to 1.2", q.flapper)
 				}

@@ -14,11 +14,13 @@ type ring[T any] struct {
 	// the bit closed set no more turns are given here, and heir gives them.
 	turn  atomic.Uint64
 	heir  atomic.Pointer[ring[T]]
-	quick uint64   // size when it is plain and has no slots, otherwise 0: all that Next must know
+	quick uint64   // size when it is plain and has no slots, otherwise 0
 	peers []T      // those in the rotation first, then the others in order of tier
 	slots []uint32 // whose the positions are; nil: one each, in the order of peers
 	size  int      // positions
-	plain bool     // turns are all there is to it: no draw, nothing that falls due
+	// A steady ring stays as it is until the next Set puts another in its place:
+	// nothing falls due. A plain one is steady, not empty and goes by turns.
+	steady, plain bool
 
 	version uint64        // of the roster it shows
 	due     time.Duration // by roster.now, when it must be made anew; 0 is never
@@ -28,6 +30,7 @@ type ring[T any] struct {
 	pool   int         // how many peers are in the rotation
 	live   int         // peers[:live] are Live
 	cool   int         // peers[live:cool] are Cooling, the others LastResort
+	salt   uint64      // of draws
 	marks  []mark      // of the positions, when slots are used
 	counts []uint32    // positions of each peer in the rotation, when slots are used
 	keys   *circle     // under ByKey
@@ -72,16 +75,12 @@ func (r *ring[T]) wrap(at, k int) int {
 	return at
 }
 
-// take gives out the next turn: the ring that it belongs to, and its position
-// there. An empty ring gives -1.
-func (r *ring[T]) take() (*ring[T], int) {
+// take gives out the next turn: its number, and the ring that it belongs to.
+func (r *ring[T]) take() (*ring[T], uint64) {
 	for {
 		t := r.turn.Add(1) - 1
 		if t < closed {
-			if r.size == 0 {
-				return r, -1
-			}
-			return r, int(t % uint64(r.size))
+			return r, t
 		}
 		r = r.heir.Load()
 	}

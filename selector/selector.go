@@ -36,11 +36,19 @@ func New[T any](cfg Config[T]) *Selector[T] {
 // nobody for this selector. It allocates nothing; by turns it costs one atomic
 // addition.
 func (s *Selector[T]) Next() (T, error) {
+	// This is take, twice: for equal turns, and for turns by weight.
 	r := s.ring.Load()
 	for n := r.quick; n != 0; n = r.quick {
 		t := r.turn.Add(1) - 1
 		if t < closed {
 			return r.peers[t%n], nil
+		}
+		r = r.heir.Load()
+	}
+	for r.plain {
+		t := r.turn.Add(1) - 1
+		if t < closed {
+			return r.peers[r.owner(int(t%uint64(r.size)))], nil
 		}
 		r = r.heir.Load()
 	}
@@ -106,11 +114,14 @@ func (s *Selector[T]) With(p Policy) *Selector[T] {
 // fresh returns the rotation as it must be now: it makes it anew when the peers
 // have changed since, or when a cool-down or a step of a slow start is over.
 func (s *Selector[T]) fresh() *ring[T] {
-	r := s.ring.Load()
-	if r.plain {
+	if r := s.ring.Load(); r.steady {
 		return r
 	}
-	x := s.roster
+	return s.refresh()
+}
+
+func (s *Selector[T]) refresh() *ring[T] {
+	r, x := s.ring.Load(), s.roster
 	if s.name != "" && r.version != x.version.Load() {
 		x.mu.Lock()
 		defer x.mu.Unlock()

@@ -2,7 +2,6 @@ package selector
 
 import (
 	"iter"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -82,28 +81,35 @@ func (s *Selector[T]) Order(w Want) iter.Seq2[T, Tier] {
 	}
 }
 
-// choose returns the ring and the position of the next turn by the policy of s,
-// -1 when there is nobody. The ring may be a later one than r.
+// choose takes a turn and returns the position that the policy of s gives it, -1
+// when there is nobody. The ring may be a later one than r.
 func (s *Selector[T]) choose(r *ring[T]) (*ring[T], int) {
-	if r.size == 0 || s.policy != LeastLoaded && s.policy != Random {
-		return r.take()
+	r, t := r.take()
+	switch {
+	case r.size == 0:
+		return r, -1
+	case !s.draws():
+		return r, int(t % uint64(r.size))
 	}
+	// Drawn from the number of the turn: that costs less than a generator of
+	// random numbers, and gives the same picks for the same seed.
+	lots := fold(r.salt^t, mulB)
+	a := draw(lots, r.size)
 	if s.policy == Random || r.size < 2 {
-		return r, draw(rand.Uint64(), r.size)
+		return r, a
 	}
-	lots := rand.Uint64() // two of 32 bits
-	a, b := draw(lots, r.size), draw(lots<<32, r.size-1)
-	if b >= a {
-		b++ // another position, each as likely
-	}
+	b := r.wrap(a, 1+draw(lots<<32, r.size-1)) // another one, each as likely
 	if r.lighter(r.owner(b), r.owner(a)) {
 		a = b
 	}
 	return r, a
 }
 
-// draw makes a number below n of the first bits of lot.
-func draw(lot uint64, n int) int { return int((lot >> 32) * uint64(n) >> 32) }
+// draws says whether the policy of s chooses by lot.
+func (s *Selector[T]) draws() bool { return s.policy == LeastLoaded || s.policy == Random }
+
+// draw makes a number below n of the first bits of lots.
+func draw(lots uint64, n int) int { return int((lots >> 32) * uint64(n) >> 32) }
 
 // lighter says whether peer i has less to do for its share than peer j.
 func (r *ring[T]) lighter(i, j int) bool {

@@ -109,9 +109,9 @@ func TestWhereIsBounded(t *testing.T) {
 func TestAllPoliciesUnderChurn(t *testing.T) {
 	for _, policy := range []selector.Policy{selector.RoundRobin, selector.Weighted, selector.LeastLoaded, selector.Random, selector.ByKey, selector.Nearest} {
 		for _, n := range []int{0, 1, 2, 100, 10_000} {
-			steps := 2000
+			steps := 700
 			if n > 1000 {
-				steps = 30
+				steps = 12
 			}
 			t.Run(fmt.Sprintf("%v/members=%d", policy, n), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { churnAll(t, policy, n, steps) })

@@ -269,6 +269,26 @@ func TestRandomAndLeastLoadedGoByWeight(t *testing.T) {
 	}
 }
 
+// Drawing goes on where it was, too: Set after each few picks must not bring the
+// same lots again.
+func TestDrawsDoNotRepeat(t *testing.T) {
+	s := selector.New(selector.Config[backend]{ID: byName, Seed: "me", Policy: selector.Random})
+	peers := backends(repeat(50, 1)...)
+	turns := make(map[string]int)
+	for range 5000 {
+		s.Set(peers)
+		for p, n := range tally(t, 3, s.Next) {
+			turns[p] += n
+		}
+	}
+	for _, b := range peers {
+		// 300 each, with a deviation of 17.
+		if n := turns[b.name]; n < 200 || n > 400 {
+			t.Errorf("%s was drawn %d times of 15000, want about 300", b.name, n)
+		}
+	}
+}
+
 // Turns taken and not done spread as two choices do: no peer has many more than
 // the mean, where one choice would give it half as much again.
 func TestLeastLoadedOfTwo(t *testing.T) {
