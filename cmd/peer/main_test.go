@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,13 +94,13 @@ func cmdDev(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	d, err := startDev(n, "127.0.0.1:0", hclog.NewNullLogger())
 	ts.Check(err)
-	ts.Defer(func() { _ = d.Stop(ts.Context()) })
+	ts.Defer(func() { _ = d.Stop(context.Background()) })
 	ts.Setenv("PEER_HTTP_ADDR", d.agents[0].HTTPAddr())
-	ts.Setenv("GOSSIP1", d.agents[0].GossipAddr())
+	ts.Setenv("GOSSIP2", d.agents[n-1].GossipAddr())
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		all := true
 		for _, a := range d.agents {
-			all = all && a.Status(ts.Context()).Cluster.Alive == n
+			all = all && a.Status(context.Background()).Cluster.Alive == n
 		}
 		if all {
 			return

@@ -1,10 +1,13 @@
 package main
 
-// nearest returns the candidate that word was probably meant to be, or "".
+// nearest returns the candidate that word was probably meant to be, or "". Of
+// two that are as near it is the one of the same length: letters are swapped
+// more often than lost.
 func nearest(word string, candidates []string) string {
 	best, found := 1+max(1, len(word)/3), ""
 	for _, c := range candidates {
-		if d := distance(word, c); d < best && len(c) > 1 {
+		d := distance(word, c)
+		if len(c) > 1 && (d < best || found != "" && d == best && len(c) == len(word)) {
 			best, found = d, c
 		}
 	}
