@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -24,6 +25,8 @@ var (
 var (
 	errSuperseded = errors.New("superseded by a later start")
 	errCrowded    = errors.New("the table is full")
+	errForged     = errors.New("it contradicts what is known: forged, or two peers advertise one address")
+	errVersions   = errors.New("its protocol versions would shut everybody else out")
 )
 
 // maxMembers bounds the table: forged announcements must not fill the memory.
@@ -34,15 +37,19 @@ const maxMembers = 10_000
 // Having it at all makes memberlist drop announcements without versions, one
 // of which would poison its table for ever.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	_, inst, err := parseNodeName(n.Name)
+	name, inst, err := parseNodeName(n.Name)
 	if err != nil {
 		return err
 	}
 	if _, _, err := parseMeta(n.Meta); err != nil {
 		return err
 	}
-	if _, err := nodeAddr(n); err != nil {
+	addr, err := nodeAddr(n)
+	if err != nil {
 		return err
+	}
+	if !compatible(n) {
+		return errVersions
 	}
 	c := d.c
 	c.mu.Lock()
@@ -50,18 +57,36 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if _, gone := c.gone[inst]; gone {
 		return errSuperseded
 	}
-	if c.rows[inst] == nil && len(c.rows) >= maxMembers {
+	r := c.rows[inst]
+	switch {
+	case r == nil && len(c.rows) >= maxMembers:
 		return errCrowded
+	case r != nil && r.m.Name != name:
+		return errForged // an instance has one name
+	case inst != c.self.m.Instance && addr == c.self.m.Addr && (name != c.self.m.Name || inst > c.self.m.Instance):
+		return errForged // this peer itself has that port, whatever others say
 	}
 	return nil
 }
 
+// compatible says whether n's protocol versions leave room for everybody
+// else's. memberlist refuses every exchange of the whole cluster for as long as
+// one member's do not.
+func compatible(n *memberlist.Node) bool {
+	const ours = memberlist.ProtocolVersion2Compatible
+	return n.PMin <= ours && ours <= n.PMax && n.PMin <= n.PCur && n.PCur <= memberlist.ProtocolVersionMax &&
+		n.DMin == 0 && n.DCur == 0
+}
+
+var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 func nodeAddr(n *memberlist.Node) (netip.AddrPort, error) {
-	ip, ok := netip.AddrFromSlice(n.Addr)
-	if !ok || ip.IsUnspecified() || ip.IsMulticast() || n.Port == 0 {
-		return netip.AddrPort{}, errWire
+	ip, _ := netip.AddrFromSlice(n.Addr)
+	ip = ip.Unmap()
+	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip == broadcastAddr || n.Port == 0 {
+		return netip.AddrPort{}, fmt.Errorf("%w: address", errWire)
 	}
-	return netip.AddrPortFrom(ip.Unmap(), n.Port), nil
+	return netip.AddrPortFrom(ip, n.Port), nil
 }
 
 // NotifyJoin is called with memberlist's table locked.

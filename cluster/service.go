@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // Service is something that runs beside a peer and is announced with it.
@@ -43,8 +44,8 @@ func validateServices(services []Service) error {
 		if s.Weight < 0 || s.Weight > maxWeight {
 			errs = append(errs, fmt.Errorf("service %q: weight %d: want 0 to %d", name, s.Weight, maxWeight))
 		}
-		if len(s.Addr) > 253 || printable(s.Addr) != s.Addr {
-			errs = append(errs, fmt.Errorf("service %q: address", name))
+		if len(s.Addr) > 253 || unprintable(s.Addr) >= 0 || strings.ContainsAny(s.Addr, " \t") {
+			errs = append(errs, fmt.Errorf("service %q: address %q: want a host name or an IP address", name, printable(s.Addr)))
 		}
 		switch s.Health {
 		case "", "passing", "warning", "critical":

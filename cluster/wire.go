@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -65,19 +66,20 @@ func parseNodeName(s string) (string, Instance, error) {
 		return "", 0, fmt.Errorf("%w: node name %q", errWire, printable(s))
 	}
 	i, err := ParseInstance(inst)
-	if err != nil {
+	if err != nil || i.String() != inst { // one spelling only: two would be two nodes to memberlist
 		return "", 0, fmt.Errorf("%w: node name %q", errWire, printable(s))
 	}
 	return name, i, nil
 }
 
-// printable makes a stranger's text safe to log.
+// printable makes a stranger's text safe to log: no control characters, none
+// that hide text or turn its direction, and not too long.
 func printable(s string) string {
 	if len(s) > 160 {
 		s = s[:160]
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError || (r >= 0x80 && r < 0xa0) {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '.'
 		}
 		return r
@@ -182,16 +184,21 @@ func encodeRecord(r record) ([]byte, error) {
 	return b, nil
 }
 
+// decodeRecord takes a stranger's record apart. Its error stays short, however
+// many mistakes there are.
 func decodeRecord(b []byte) (record, error) {
 	var r record
+	if len(b) > maxRecord {
+		return record{}, fmt.Errorf("%w: record of %d bytes", errWire, len(b))
+	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		return r, fmt.Errorf("%w: record: %v", errWire, err)
+		return record{}, fmt.Errorf("%w: record: %s", errWire, printable(err.Error()))
 	}
-	if err := validateTags(r.Tags); err != nil {
-		return r, fmt.Errorf("%w: record: %v", errWire, err)
+	if len(r.Tags) > maxTags || len(r.Services) > maxServices {
+		return record{}, fmt.Errorf("%w: record of %d tags and %d services", errWire, len(r.Tags), len(r.Services))
 	}
-	if err := validateServices(r.Services); err != nil {
-		return r, fmt.Errorf("%w: record: %v", errWire, err)
+	if err := errors.Join(validateTags(r.Tags), validateServices(r.Services)); err != nil {
+		return record{}, fmt.Errorf("%w: record: %s", errWire, printable(err.Error()))
 	}
 	return r, nil
 }
