@@ -42,7 +42,7 @@ func BenchmarkUncontended(b *testing.B) {
 	s := startRedis(b)
 	ctx := context.Background()
 	raw := s.admin()
-	c := world{url: s.url()}.client(b)
+	c := s.client(b)
 	for range 200 {
 		rawPair(ctx, b, raw, "raw")
 		lockPair(ctx, b, c, "demo")
@@ -71,7 +71,7 @@ func BenchmarkAllocs(b *testing.B) {
 		}
 	})
 	b.Run("ours", func(b *testing.B) {
-		c := world{url: s.url()}.client(b)
+		c := s.client(b)
 		b.ReportAllocs()
 		for b.Loop() {
 			lockPair(ctx, b, c, "demo")
@@ -103,7 +103,7 @@ func BenchmarkThroughput(b *testing.B) {
 		run(b, func(key string) { rawPair(ctx, b, c, key) })
 	})
 	b.Run("ours", func(b *testing.B) {
-		c := world{url: s.url()}.client(b)
+		c := s.client(b)
 		run(b, func(key string) { lockPair(ctx, b, c, key) })
 	})
 }
@@ -130,7 +130,7 @@ func handover(b *testing.B, clients int) {
 	b.ResetTimer()
 	start := time.Now()
 	for g := range clients {
-		c := world{url: s.url()}.client(b)
+		c := s.client(b)
 		wg.Go(func() {
 			for {
 				l, err := c.Acquire(ctx, "demo")

@@ -75,6 +75,7 @@ func Start(cfg Config) (*Client, error) {
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{},
 	}
 	c.batcher.rdb = calls
+	c.health.troubled.Store(true)
 	c.ear.channel = cfg.Prefix + processChannel + c.id
 	c.life, c.end = context.WithCancel(context.Background())
 	c.events = startEvents(cfg.OnEvent)

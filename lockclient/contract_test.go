@@ -3,62 +3,102 @@ package lockclient_test
 import (
 	"context"
 	"errors"
-	"net"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/peerhq/peer/lockclient"
+	"github.com/peerhq/peer/testcluster"
 )
 
-// A world is a Redis and the way to it.
+// A world is a Redis that can be broken, and hosts to reach it from.
 type world struct {
-	url  string
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	t     testing.TB
+	redis testcluster.Redis
+	net   *testcluster.Net // nil outside a bubble
+	ttl   time.Duration    // what tests of time use here: short where time is real
 }
 
-// client starts a client of w that is closed at the end of the test.
-func (w world) client(t testing.TB, change ...func(*lockclient.Config)) *lockclient.Client {
-	t.Helper()
-	cfg := lockclient.Config{URL: w.url, Dial: w.dial, Node: "node", PID: 7, Command: "test"}
+// client starts a client on a host of its own, in a bubble, that is closed at
+// the end of the test.
+func (w world) client(name string, change ...func(*lockclient.Config)) *lockclient.Client {
+	w.t.Helper()
+	cfg := lockclient.Config{URL: "redis://" + w.redis.Addr(), Node: name, PID: 7, Command: "test", TTL: w.ttl}
+	if w.net != nil {
+		cfg.Dial = w.host(name).DialContext
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
 	c, err := lockclient.Start(cfg)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	w.t.Cleanup(func() { c.Close() })
 	return c
 }
 
-func node(name string) func(*lockclient.Config) {
-	return func(c *lockclient.Config) { c.Node = name }
+// host is the one that client(name) runs on.
+func (w world) host(name string) *testcluster.Host {
+	sum := 0
+	for _, b := range []byte(name) {
+		sum = (sum*31 + int(b)) % 250
+	}
+	return w.net.Host("10.0.1." + strconv.Itoa(sum+1))
 }
 
-// inWorlds runs f against the embedded Redis in virtual time, the same over
-// loopback, and a real redis-server.
-func inWorlds(t *testing.T, f func(t *testing.T, w world)) {
-	t.Run("bubble", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { f(t, bubble(t)) })
+// admin is a plain client, to look and to break things.
+func (w world) admin() *redis.Client {
+	opt := &redis.Options{Addr: w.redis.Addr(), MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}}
+	if w.net != nil {
+		dial := w.net.Host("10.0.0.2").DialContext
+		opt.Dialer = dial
+	}
+	c := redis.NewClient(opt)
+	w.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// inBubble runs f against the embedded Redis in virtual time.
+func inBubble(t *testing.T, f func(t *testing.T, w world)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testcluster.NewNet(1, testcluster.Link{Latency: 200 * time.Microsecond})
+		f(t, world{t: t, redis: testcluster.StartEmbedded(t, n.Host("10.0.0.1")), net: n, ttl: 15 * time.Second})
 	})
+}
+
+// inWorlds runs f in a bubble, and in real time against a redis-server behind a
+// proxy that can stall and cut.
+func inWorlds(t *testing.T, f func(t *testing.T, w world)) {
+	t.Run("bubble", func(t *testing.T) { inBubble(t, f) })
+	t.Run("redis", func(t *testing.T) {
+		f(t, world{t: t, redis: testcluster.StartRedis(t), ttl: 1500 * time.Millisecond})
+	})
+}
+
+// inEveryWorld runs f also against the embedded Redis over loopback: what it can
+// do, it must do like the real one.
+func inEveryWorld(t *testing.T, f func(t *testing.T, w world)) {
+	inWorlds(t, f)
 	t.Run("embedded", func(t *testing.T) {
 		m := miniredis.RunT(t)
 		m.ClockTTL(true)
-		f(t, world{url: "redis://" + m.Addr()})
+		f(t, world{t: t, redis: embedded{nil, m.Addr()}, ttl: 1500 * time.Millisecond})
 	})
-	t.Run("redis", func(t *testing.T) { f(t, world{url: startRedis(t).url()}) })
 }
 
-// bubble is an embedded Redis inside a synctest bubble.
-func bubble(t testing.TB) world {
-	m := miniredis.NewMiniRedis()
-	m.ClockTTL(true)
-	t.Cleanup(m.Close)
-	return world{url: "redis://bubble:6379", dial: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }}
+// embedded is a Redis without faults.
+type embedded struct {
+	testcluster.Redis
+	addr string
 }
+
+func (e embedded) Addr() string { return e.addr }
 
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
@@ -71,9 +111,9 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 func TestAcquireRelease(t *testing.T) {
-	inWorlds(t, func(t *testing.T, w world) {
+	inEveryWorld(t, func(t *testing.T, w world) {
 		ctx := t.Context()
-		a, b := w.client(t, node("a")), w.client(t, node("b"))
+		a, b := w.client("a"), w.client("b")
 		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo"))
 		if l.Fence() == 0 || !l.Valid() || l.Name() != "demo" {
 			t.Errorf("got fence %d, valid %v, name %q, want a fence, true, demo", l.Fence(), l.Valid(), l.Name())
@@ -103,9 +143,9 @@ func TestAcquireRelease(t *testing.T) {
 }
 
 func TestWaitersInOrder(t *testing.T) {
-	inWorlds(t, func(t *testing.T, w world) {
+	inEveryWorld(t, func(t *testing.T, w world) {
 		ctx := t.Context()
-		a, b, c := w.client(t, node("a")), w.client(t, node("b")), w.client(t, node("c"))
+		a, b, c := w.client("a"), w.client("b"), w.client("c")
 		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo"))
 		got := make(chan string, 4)
 		locks := make(chan *lockclient.Lock, 4)
@@ -156,14 +196,14 @@ func TestWaitersInOrder(t *testing.T) {
 }
 
 func TestRenewedBeyondTTL(t *testing.T) {
-	inWorlds(t, func(t *testing.T, w world) {
+	inEveryWorld(t, func(t *testing.T, w world) {
 		ctx := t.Context()
-		a := w.client(t)
-		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo", lockclient.WithTTL(time.Second)))
+		a := w.client("a")
+		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo"))
 		select {
 		case <-l.Lost():
 			t.Fatalf("lost: %v", l.Err())
-		case <-time.After(2500 * time.Millisecond):
+		case <-time.After(w.ttl * 5 / 2):
 		}
 		if !l.Valid() {
 			t.Error("not valid after two and a half times its time to live")

@@ -34,6 +34,9 @@ func (e *ear) letter() string {
 	return "p"
 }
 
+// slowly is added to the attempts after which one gives up hope, for now.
+const slowly = 100
+
 func (c *Client) openEar() {
 	if !c.ear.opened.CompareAndSwap(false, true) {
 		return
@@ -53,6 +56,7 @@ func (c *Client) listen() {
 		c.cfg.Logger.Debug("subscription broke", "addr", c.addr, "err", err)
 		if lasting(err) {
 			c.deaf(err)
+			attempt += slowly
 		}
 		c.pause(c.life, attempt)
 	}

@@ -23,7 +23,7 @@ type Stats struct {
 	Addr      string        // of Redis, without credentials
 	Up        bool          // Redis answered the last question
 	Latency   time.Duration // of the last answer to a ping; 0 until there was one
-	LastError error         // why it is not up, or what was wrong last; nil when it never was
+	LastError error         // why it is not up, or what it refuses; nil when all is well
 	Held      int           // locks held
 	Waiting   int           // waiters in queues
 
@@ -34,6 +34,7 @@ type Stats struct {
 // health keeps what Stats reports.
 type health struct {
 	up          atomic.Bool
+	troubled    atomic.Bool // not known to be up, or lastErr is set
 	latency     atomic.Int64
 	floor       atomic.Int64 // of latency, creeping up
 	acquired    atomic.Uint64
@@ -67,50 +68,55 @@ func (c *Client) Stats() Stats {
 
 // heard takes note of the outcome of a call under ctx.
 func (c *Client) heard(ctx context.Context, err error) {
-	if err == nil {
-		c.gate.answered()
-		if !c.health.up.Load() {
-			c.turn(nil)
-		}
+	if err != nil {
+		c.heardError(ctx, err)
 		return
 	}
-	var u *UnavailableError
-	switch {
-	case !errors.As(err, &u), errors.Is(context.Cause(ctx), context.Canceled):
-		return // not Redis's fault
-	case u.Cause == CausePassword:
-		c.gate.failed(u.Err)
-	case u.Cause == CauseWrongType:
-		c.gate.answered()
-		return // one key's trouble
+	c.gate.answered()
+	if c.health.troubled.Load() {
+		c.turn(true, nil)
 	}
-	c.health.mu.Lock()
-	c.health.lastErr = err
-	c.health.mu.Unlock()
-	c.turn(err)
 }
 
-// turn tells that Redis went, or came back.
-func (c *Client) turn(err error) {
-	if c.closing.Load() {
-		return
+func (c *Client) heardError(ctx context.Context, err error) {
+	var u *UnavailableError
+	if !errors.As(err, &u) || errors.Is(context.Cause(ctx), context.Canceled) {
+		return // not Redis's fault
 	}
-	c.health.mu.Lock()
-	up := err == nil
-	if c.health.known && c.health.up.Load() == up {
-		c.health.mu.Unlock()
-		return
+	if u.Cause == CausePassword {
+		c.gate.failed(u.Err)
+	} else if u.replied() {
+		c.gate.answered()
 	}
-	first := !c.health.known
-	c.health.known = true
-	c.health.up.Store(up)
-	if up {
-		c.events.send(Event{Type: RedisUp})
-	} else {
-		c.events.send(Event{Type: RedisDown, Reason: err.Error()})
-	}
-	c.health.mu.Unlock()
 	switch {
+	case u.Cause == CauseWrongType: // one key's trouble
+	case u.replied() && u.Cause != CausePassword && u.Cause != CauseLoading:
+		c.turn(true, err) // it is there, and refuses
+	default:
+		c.turn(false, err)
+	}
+}
+
+// turn keeps whether Redis is up, and what is wrong with it, and tells when it
+// goes or comes back.
+func (c *Client) turn(up bool, err error) {
+	h := &c.health
+	h.mu.Lock()
+	first, changed := !h.known, !h.known || h.up.Load() != up
+	h.known, h.lastErr = true, err
+	h.up.Store(up)
+	h.troubled.Store(err != nil)
+	if changed && !c.closing.Load() {
+		// In here, so that events have the order of what happened.
+		if up {
+			c.events.send(Event{Type: RedisUp})
+		} else {
+			c.events.send(Event{Type: RedisDown, Reason: err.Error()})
+		}
+	}
+	h.mu.Unlock()
+	switch {
+	case !changed || c.closing.Load():
 	case !up:
 		c.cfg.Logger.Warn("redis is down", "addr", c.addr, "err", err)
 	case !first:
@@ -157,6 +163,10 @@ func (c *Client) ping() {
 	if r := redis.Error(nil); errors.As(err, &r) && redis.HasErrorPrefix(err, "NOPERM") {
 		err = nil // it answers; a user without the right to ping may still lock
 	}
+	if err == nil && c.health.up.Load() {
+		c.gate.answered()
+		return // a ping does not show that what was refused would be done now
+	}
 	c.heard(c.life, explain(c.addr, err))
 }
 
@@ -177,8 +187,10 @@ func (c *Client) wokeUp() {
 // backoff is the pause after a failed attempt: longer each time, up to a second
 // and a half, and never the same for two clients.
 func (c *Client) backoff(attempt int) time.Duration {
-	d := 100 * time.Millisecond << min(attempt, 4)
-	d = min(d, time.Second)
+	d := min(100*time.Millisecond<<min(attempt, 4), time.Second)
+	if attempt >= slowly {
+		d = 20 * time.Second
+	}
 	return d/2 + jitter(d)
 }
 

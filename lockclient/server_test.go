@@ -7,15 +7,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/peerhq/peer/lockclient"
+	"github.com/peerhq/peer/testcluster"
 )
 
-// A redisServer is a real redis-server on a free port of loopback, with its data
-// in a directory of its own, ended by its process id.
+// A redisServer is a redis-server on a free port of loopback with nothing
+// between, for what is measured and for settings of the server itself. Faults of
+// the network are testcluster's.
 type redisServer struct {
 	t    testing.TB
 	addr string
@@ -24,20 +27,14 @@ type redisServer struct {
 	cmd  *exec.Cmd
 }
 
-// needRedis returns the path of redis-server. Without one the test is skipped,
-// or fails when PEER_TEST_REQUIRE names redis.
+// needRedis returns the path of redis-server, or ends the test, loudly.
 func needRedis(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
-	if err == nil {
-		return path
+	if err != nil {
+		testcluster.Unavailable(t, "redis", "no redis-server on the PATH: install redis to run this test")
 	}
-	if strings.Contains(os.Getenv("PEER_TEST_REQUIRE"), "redis") {
-		t.Fatalf("PEER_TEST_REQUIRE names redis, but: %v", err)
-	}
-	fmt.Fprintf(os.Stderr, "SKIPPED %s: no real Redis: %v: install redis-server to run it\n", t.Name(), err)
-	t.Skipf("no real Redis: %v: install redis-server to run it", err)
-	return ""
+	return path
 }
 
 // startRedis starts one with the given extra arguments.
@@ -94,6 +91,21 @@ func (s *redisServer) kill() {
 }
 
 func (s *redisServer) url() string { return "redis://" + s.addr }
+
+// client starts a client of s that is closed at the end of the test.
+func (s *redisServer) client(t testing.TB, change ...func(*lockclient.Config)) *lockclient.Client {
+	t.Helper()
+	cfg := lockclient.Config{URL: s.url(), Node: "node", PID: 7, Command: "test"}
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, err := lockclient.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
 
 // admin is a plain client, to look and to break things.
 func (s *redisServer) admin() *redis.Client {
