@@ -130,6 +130,7 @@ var replies = []struct {
 }{
 	{"WRONGPASS", CausePassword, "check the user name and the password file"},
 	{"NOAUTH", CausePassword, "this Redis wants a password: set the password file"},
+	{"ERR Protocol error: unauthenticated", CausePassword, "this Redis wants a password: set the password file"},
 	{"ERR AUTH", CausePassword, "this Redis has no password set: remove it from the settings"},
 	{"ERR invalid password", CausePassword, "check the password file"},
 	{"NOPERM", CausePermission, "give the ACL user the rights that the lock needs, see the package documentation"},
