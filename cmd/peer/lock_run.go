@@ -101,6 +101,9 @@ func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-
 	}()
 	select {
 	case o := <-done:
+		if seen.Position == 0 && errors.Is(o.err, errTimeUp) {
+			seen.Holder = holderOf(client, call.name) // time was up before the first answer
+		}
 		return o.lock, inv.notAcquired(call, o.err, seen)
 	case s := <-sigs:
 		cancel(errors.New("interrupted"))
@@ -130,8 +133,11 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 		return withCode(call.onTimeout, fmt.Errorf("lock: %s is held by %s", call.name, held.Holder))
 	case errors.Is(err, errTimeUp):
 		text := fmt.Sprintf("lock: %s was not obtained in %v", call.name, call.wait)
+		if seen.Holder.Node != "" {
+			text += fmt.Sprintf("; held by %s", seen.Holder)
+		}
 		if seen.Position > 0 {
-			text += fmt.Sprintf("; held by %s, %s in line", seen.Holder, ordinal(seen.Position))
+			text += fmt.Sprintf(", %s in line", ordinal(seen.Position))
 		}
 		return withCode(call.onTimeout, errors.New(text))
 	case errors.As(err, &u):
@@ -140,6 +146,17 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 		return inv.usage("%v", strings.TrimPrefix(err.Error(), "acquire lock: "))
 	}
 	return fmt.Errorf("lock: %w", err)
+}
+
+// holderOf asks who has a lock, and takes no long time over it.
+func holderOf(client *lockclient.Client, name string) lockclient.Holder {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye/4)
+	defer cancel()
+	info, err := client.Inspect(ctx, name)
+	if err != nil || info.Holder == nil {
+		return lockclient.Holder{}
+	}
+	return *info.Holder
 }
 
 func codeOfRedis(u *lockclient.UnavailableError) int {

@@ -50,6 +50,7 @@ type supervisor struct {
 	cmd      runOrder
 	pgid     int   // the command's process id and group
 	deadline int64 // on the machine's clock
+	grace    int64 // before the deadline: at most half of what the lease was when it was told
 	ended    bool  // the command was reaped
 	reaped   bool  // no child is left
 
@@ -75,7 +76,8 @@ func (s *supervisor) run(in *os.File) error {
 	if err != nil || first.Kind != orderRun || first.Run == nil {
 		return errors.New("no run order")
 	}
-	s.cmd, s.deadline = *first.Run, first.Run.Deadline
+	s.cmd = *first.Run
+	s.extend(s.cmd.Deadline)
 	if err := s.start(); err != nil {
 		s.tell(report{Kind: reportFailed, Code: startCode(err), Text: err.Error()})
 		return nil
@@ -185,12 +187,19 @@ func reap(children chan<- child) {
 func (s *supervisor) obey(o order) {
 	switch o.Kind {
 	case orderDeadline:
-		s.deadline = o.At
+		s.extend(o.At)
 	case orderStop:
 		s.stop(o.At)
 	case orderSignal:
 		s.pass(syscall.Signal(o.Signal))
 	}
+}
+
+// extend notes a new deadline. A lease that begins short, as one that was handed
+// over does, is renewed before half of it is over: only then is it in danger.
+func (s *supervisor) extend(deadline int64) {
+	s.deadline = deadline
+	s.grace = min(int64(s.cmd.Grace), (deadline-clock())/2)
 }
 
 // pass hands a signal of the holder's on to the command's group.
@@ -295,7 +304,7 @@ func (s *supervisor) stop(kill int64) {
 // keepTime does what the clock says.
 func (s *supervisor) keepTime() {
 	now := clock()
-	if !s.stopping && now >= s.deadline-int64(s.cmd.Grace) {
+	if !s.stopping && now >= s.deadline-s.grace {
 		s.stop(s.deadline)
 	}
 	if (s.stopping || s.clearing) && now >= min(s.killAt, s.deadline) {
@@ -313,7 +322,7 @@ func (s *supervisor) pause() time.Duration {
 	if ends || ((s.stopping || s.clearing) && clock() >= s.killAt) {
 		return tick
 	}
-	next := s.deadline - int64(s.cmd.Grace)
+	next := s.deadline - s.grace
 	if s.stopping {
 		next = s.killAt
 	}
