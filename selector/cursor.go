@@ -52,7 +52,8 @@ func (c *Cursor[T]) next() (T, error) {
 }
 
 // move goes over to another rotation, to the next turn of the peer whose turn
-// was next, or of the first after it that is still there.
+// was next, or of the first after it that is still there. By weight that is the
+// next mark on the circle, where marks stay.
 func (c *Cursor[T]) move(to *ring[T]) {
 	old, at := c.ring, c.at
 	c.ring, c.at, c.quick = to, 0, nil
@@ -65,12 +66,15 @@ func (c *Cursor[T]) move(to *ring[T]) {
 	if at == old.size {
 		at = 0
 	}
+	if old.slots != nil && to.slots != nil {
+		c.at = to.after(old.mark(at))
+		return
+	}
 	for k := range old.size {
 		p := old.places[old.owner(old.wrap(at, k))]
-		from := at * to.size / old.size // about the same place
-		for j := range to.size {
-			if here := to.wrap(from, j); to.places[to.owner(here)] == p {
-				c.at = here
+		for i := range to.size {
+			if to.places[to.owner(i)] == p {
+				c.at = i
 				return
 			}
 		}

@@ -24,9 +24,8 @@ type roster[T any] struct {
 	cooling []*seat[T]
 	changed chan struct{} // closed by the next Set; nil when nobody waits
 	first   *Selector[T]
-	derived map[string]*Selector[T]
-	asked   map[string]uint64 // by name, when it was last asked for
-	asks    uint64
+	derived map[string]*Selector[T] // by name
+	asks    uint64                  // for one of these
 }
 
 // seat is one peer's membership, from the Set that first names it to the first
@@ -64,7 +63,6 @@ func newRoster[T any](cfg Config[T]) *roster[T] {
 		start:   time.Now(),
 		seats:   make(map[string]*seat[T]),
 		derived: make(map[string]*Selector[T]),
-		asked:   make(map[string]uint64),
 	}
 }
 
@@ -85,32 +83,6 @@ func (x *roster[T]) selector(name string, p Policy, match func(T) bool) *Selecto
 	if name == "" {
 		x.first = s
 	}
-	return s
-}
-
-// keep is how many derived selectors are remembered by name.
-const keep = 256
-
-func (x *roster[T]) derive(name string, p Policy, match func(T) bool) *Selector[T] {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.asks++
-	s := x.derived[name]
-	if s == nil {
-		if len(x.derived) >= keep {
-			oldest, when := "", x.asks
-			for n, at := range x.asked {
-				if at < when {
-					oldest, when = n, at
-				}
-			}
-			delete(x.derived, oldest)
-			delete(x.asked, oldest)
-		}
-		s = x.selector(name, p, match)
-		x.derived[name] = s
-	}
-	x.asked[name] = x.asks
 	return s
 }
 

@@ -7,8 +7,8 @@ import (
 )
 
 // Selector hands out peers in turn. All its methods may be called from any
-// goroutine; those that pick never wait for one that writes. It starts no
-// goroutine.
+// goroutine. On the selector that New returned, those that pick never wait for
+// one that writes. It starts no goroutine.
 //
 // Selectors made from one another by Where and With share the peers and what is
 // reported of them; each has its own filter, policy, place and load.
@@ -20,7 +20,10 @@ type Selector[T any] struct {
 	name   string // among the selectors of the roster, "" is the first
 	policy Policy
 	match  func(T) bool // nil matches all
-	rand   *rand.Rand   // guarded by roster.mu
+
+	// Guarded by roster.mu.
+	rand  *rand.Rand
+	asked uint64 // when, by roster.asks
 }
 
 // New returns a selector with no peers in it. It panics when cfg.ID is nil.
@@ -86,30 +89,6 @@ func (s *Selector[T]) Len() int { return len(s.fresh().peers) }
 
 // Policy returns the rule by which s chooses.
 func (s *Selector[T]) Policy() Policy { return s.policy }
-
-// Where returns the selector of those peers of s that match, with a place of
-// its own and the policy of s. The name stands for the filter: asked again with
-// the same name, the same s gives the same selector, so it may be called for
-// each request. The filter runs once a change of the peers, not once a pick.
-//
-// The 256 selectors asked for last are kept; one that is dropped works on for
-// whoever holds it.
-func (s *Selector[T]) Where(name string, match func(T) bool) *Selector[T] {
-	both := match
-	if outer := s.match; outer != nil {
-		both = func(p T) bool { return outer(p) && match(p) }
-	}
-	return s.roster.derive(s.name+"\x00where "+name, s.policy, both)
-}
-
-// With returns the selector of the peers of s under another policy, with a
-// place of its own. Like Where it may be called for each request.
-func (s *Selector[T]) With(p Policy) *Selector[T] {
-	if p == s.policy {
-		return s
-	}
-	return s.roster.derive(s.name+"\x00with "+p.String(), p, s.match)
-}
 
 // fresh returns the rotation as it must be now: it makes it anew when the peers
 // have changed since, or when a cool-down or a step of a slow start is over.

@@ -77,7 +77,7 @@ func (s *Selector[T]) schedule(old, next *ring[T], from, stay int) {
 		next.slots[i] = m.who
 	}
 	next.size = n
-	next.turn.Store(uint64(sort.Search(n, func(i int) bool { return next.marks[i].at > at })))
+	next.turn.Store(uint64(next.after(at)))
 }
 
 // mark is where on the circle the turn before position at fell.
@@ -86,6 +86,11 @@ func (r *ring[T]) mark(at int) uint64 {
 		return 0
 	}
 	return r.marks[r.wrap(at, r.size-1)].at
+}
+
+// after is the position whose mark comes next after the point at of the circle.
+func (r *ring[T]) after(at uint64) int {
+	return sort.Search(r.size, func(i int) bool { return r.marks[i].at > at }) % r.size
 }
 
 // step is the distance between two marks of p, which must have two.
