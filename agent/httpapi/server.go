@@ -133,6 +133,7 @@ func Start(cfg Config, a Agent) (*Server, error) {
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader - 4096, // net/http adds 4 KiB to it
 		ConnContext:    connContext,
+		ConnState:      connState,
 		ErrorLog:       cfg.Logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
 	for _, l := range []net.Listener{tcpListener(cfg, s.metrics), socketListener(cfg, s.metrics)} {

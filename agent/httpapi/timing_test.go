@@ -202,6 +202,35 @@ func grep(text, word string) string {
 	return strings.Join(out, "")
 }
 
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := start(t, newFakeAgent())
+		for range 256 {
+			_, r := e.raw("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+				t.Fatalf("%q, %v", line, err)
+			}
+			go io.Copy(io.Discard, r)
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		if got := e.get("/livez"); got.code != 200 || time.Since(began) > 0 {
+			t.Errorf("among idle ones: %d after %v", got.code, time.Since(began))
+		}
+	})
+}
+
+func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := start(t, newFakeAgent())
+		began := time.Now()
+		_, r := e.raw("POST /v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 65537\r\n\r\n")
+		if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, "413") || time.Since(began) > 0 {
+			t.Errorf("%q, %v after %v, want a 413 at once", line, err, time.Since(began))
+		}
+	})
+}
+
 func TestBusyConnectionsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeAgent()
