@@ -574,4 +574,3 @@ func TestLockBadNames(t *testing.T) {
 		}
 	}
 }
-
