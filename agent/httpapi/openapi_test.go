@@ -93,8 +93,8 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		reflect.TypeFor[api.JoinResult](), reflect.TypeFor[api.JoinError](), reflect.TypeFor[api.Problem](),
 	} {
 		var want []string
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			want = append(want, name)
 		}
 		slices.Sort(want)

@@ -10,10 +10,20 @@ func TestSpan(t *testing.T) {
 		d    time.Duration
 		want string
 	}{
-		{-time.Second, "0.0 s"}, {0, "0.0 s"}, {340 * time.Millisecond, "0.3 s"}, {9949 * time.Millisecond, "9.9 s"},
-		{9999 * time.Millisecond, "9.9 s"}, {10 * time.Second, "10 s"}, {59*time.Second + 999*time.Millisecond, "59 s"}, {time.Minute, "1 min"},
-		{61 * time.Second, "1 min 1 s"}, {10 * time.Minute, "10 min"}, {time.Hour, "1 h"}, {125 * time.Minute, "2 h 5 min"},
-		{49 * time.Hour, "2 d 1 h"}, {10000 * time.Hour, "416 d 16 h"},
+		{-time.Second, "0.0 s"},
+		{0, "0.0 s"},
+		{340 * time.Millisecond, "0.3 s"},
+		{9949 * time.Millisecond, "9.9 s"},
+		{9999 * time.Millisecond, "9.9 s"},
+		{10 * time.Second, "10 s"},
+		{59*time.Second + 999*time.Millisecond, "59 s"},
+		{time.Minute, "1 min"},
+		{61 * time.Second, "1 min 1 s"},
+		{10 * time.Minute, "10 min"},
+		{time.Hour, "1 h"},
+		{125 * time.Minute, "2 h 5 min"},
+		{49 * time.Hour, "2 d 1 h"},
+		{10000 * time.Hour, "416 d 16 h"},
 	} {
 		if got := span(tt.d); got != tt.want {
 			t.Errorf("%v: got %q, want %q", tt.d, got, tt.want)

@@ -72,14 +72,15 @@ func shape(t testing.TB, doc string) []string {
 		if n.Type != html.ElementNode {
 			continue
 		}
-		s := n.Data
+		var s strings.Builder
+		s.WriteString(n.Data)
 		for _, a := range n.Attr {
-			s += " " + a.Key
+			s.WriteString(" " + a.Key)
 			if a.Key == "href" && !strings.HasPrefix(a.Val, "/") && !strings.HasPrefix(a.Val, "#") {
 				t.Errorf("a link to %q", a.Val)
 			}
 		}
-		out = append(out, s)
+		out = append(out, s.String())
 	}
 	return out
 }
@@ -132,9 +133,9 @@ func TestViewOfMembers(t *testing.T) {
 		{Name: "b", State: "alive", Eligible: false, Cause: "conflict", Version: "1.1", HeartbeatAgeMS: 300, RTTMS: &ms},
 		{Name: "y", State: "failed", Cause: "crashed", HeartbeatAgeMS: 61000},
 	}
-	got := ""
+	var got strings.Builder
 	for _, m := range web.NewView(s).Members.Rows {
-		got += fmt.Sprintf("%s %s cause=%s self=%v skew=%v held=%v beats=%v age=%s rtt=%s\n", m.Name, m.State, m.Cause, m.Self, m.Skew, m.Held, m.Beats, m.Age, m.RTT)
+		got.WriteString(fmt.Sprintf("%s %s cause=%s self=%v skew=%v held=%v beats=%v age=%s rtt=%s\n", m.Name, m.State, m.Cause, m.Self, m.Skew, m.Held, m.Beats, m.Age, m.RTT))
 	}
 	const want = `y failed cause=crashed self=false skew=false held=false beats=false age=1 min 1 s rtt=–
 c suspect cause=overdue self=false skew=false held=false beats=true age=2.5 s rtt=–
@@ -142,8 +143,8 @@ a alive cause= self=true skew=false held=false beats=false age=– rtt=–
 b alive cause=conflict self=false skew=true held=true beats=true age=0.3 s rtt=1.5 s
 z left cause= self=false skew=false held=false beats=false age=– rtt=–
 `
-	if got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
 	}
 }
 
