@@ -17,7 +17,7 @@ func (s *Selector[T]) build(old *ring[T]) (next *ring[T], from int, follow []int
 	x := s.roster
 	x.builds++
 	next = &ring[T]{version: x.version.Load(), known: len(x.members)}
-	pool, rest := s.sort(old, next)
+	pool, rest := s.muster(old, next)
 	for _, p := range pool {
 		p.pool = x.builds
 	}

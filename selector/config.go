@@ -54,12 +54,13 @@ type Config[T any] struct {
 	// success. Negative: reports of failures change nothing. Default: 1 s.
 	Cooldown time.Duration
 	// MaxCooling is the share of all peers that may cool down at one time: when
-	// everybody seems to fail, the fault is likely here. Rounded down, so that a
-	// single peer never cools down. Default: 0.5.
+	// everybody seems to fail, the fault is likely here. Rounded down: by default
+	// a single peer never cools down. Negative: none. Default: 0.5.
 	MaxCooling float64
 
 	// SlowStart is how long a peer that joins takes to its full share, in ten
-	// steps. Those of the first Set are not slowed. Default: 0, at once.
+	// steps. Those of the first Set are not slowed, and keys are not. Default: 0,
+	// at once.
 	SlowStart time.Duration
 }
 

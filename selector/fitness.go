@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// sort finds a place for every member that matches, and returns those that are
+// muster finds a place for every member that matches, and returns those that are
 // in the rotation, by rank, and the others in the order in which to try them
 // after. It sets the tiers of next and when it is due.
-func (s *Selector[T]) sort(old, next *ring[T]) (pool, rest []*place[T]) {
+func (s *Selector[T]) muster(old, next *ring[T]) (pool, rest []*place[T]) {
 	x := s.roster
 	now := x.now()
 	for i, p := range old.places {

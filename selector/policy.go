@@ -17,8 +17,9 @@ const (
 	LeastLoaded
 	// Random draws one peer by weight.
 	Random
-	// ByKey finds the peer that a key belongs to; see [Selector.NextFor].
-	// Without a key it takes turns.
+	// ByKey finds the peer that a key belongs to; see [Selector.NextFor]. With
+	// zones, keys belong to peers at home while there are enough of them. Without
+	// a key it takes turns.
 	ByKey
 	// Nearest takes turns among the peers with the shortest round trip: those
 	// within a quarter of the shortest, or 250 µs.

@@ -9,13 +9,16 @@ import (
 // Where returns the selector of those peers of s that match, with a place of
 // its own and the policy of s. The name stands for the filter: asked again with
 // the same name, the same s gives the same selector, so it may be called for
-// each request. The filter runs once a change of the peers, not once a pick.
+// each request. The filter runs once a change of the peers, not once a pick; nil
+// lets everybody through.
 //
 // The 256 selectors asked for last are kept; one that is dropped works on for
 // whoever holds it.
 func (s *Selector[T]) Where(name string, match func(T) bool) *Selector[T] {
-	both := match
-	if outer := s.match; outer != nil {
+	both, outer := match, s.match
+	if match == nil {
+		both = outer
+	} else if outer != nil {
 		both = func(p T) bool { return outer(p) && match(p) }
 	}
 	return s.roster.derive(s.name+"\x00where "+name, s.policy, both)

@@ -26,6 +26,7 @@ func TestWhere(t *testing.T) {
 	both := w.Where("above 4", func(p string) bool { return p > "p4" })
 	expect(t, "filter of a filter", handed(t, both, 50, itself), "p6", "p8")
 	expect(t, "by lot", handed(t, both.With(selector.Random), 200, itself), "p6", "p8")
+	expect(t, "no filter in a filter", handed(t, both.Where("all", nil), 20, itself), "p6", "p8")
 	if outer := s.Where("above 4", func(p string) bool { return p > "p4" }); outer == both {
 		t.Error("one name under two selectors gives one selector")
 	}
