@@ -7,7 +7,7 @@ import "net/http"
 const ProblemType = "urn:peer:error:"
 
 // Kinds of problems that callers act on: the part of Problem.Type after
-// ProblemType. The endpoint has more of them; /openapi.json lists them all.
+// ProblemType. The endpoint has a few more.
 const (
 	KindBadRequest     = "bad-request"      // 400: a parameter or a body that does not parse
 	KindUnauthorized   = "unauthorized"     // 401: no token, or not the right one

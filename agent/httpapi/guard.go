@@ -53,7 +53,6 @@ func (s *Server) setHeaders(h http.Header) {
 	h.Set("Server", strings.TrimSuffix("peer/"+s.cfg.Version, "/"))
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
