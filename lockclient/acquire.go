@@ -44,8 +44,7 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 	if wait {
 		c.enlist(r)
 	}
-	sent := now()
-	a, ended, err := c.ask(ctx, r)
+	a, sent, ended, err := c.ask(ctx, r)
 	switch {
 	case err != nil:
 		c.dismiss(r)
@@ -62,21 +61,31 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 	return c.wait(ctx, r, sent, a)
 }
 
-// ask sends acquire.lua for r. After an error its outcome may not be known, nor
-// final before ended, if that is not nil, is closed.
-func (c *Client) ask(ctx context.Context, r *request) (a answer, ended <-chan struct{}, err error) {
-	if c.closing.Load() {
-		return answer{}, nil, ErrClosed
+// lateGrants bounds how often a grant that arrived too late is asked for again:
+// the first question may have paid for a connection, too.
+const lateGrants = 3
+
+// ask sends acquire.lua for r, at sent. After an error its outcome may not be
+// known, nor final before ended, if that is not nil, is closed.
+func (c *Client) ask(ctx context.Context, r *request) (a answer, sent moment, ended <-chan struct{}, err error) {
+	for attempt := 1; ; attempt++ {
+		if c.closing.Load() {
+			return answer{}, sent, nil, ErrClosed
+		}
+		sent = now()
+		var reply string
+		reply, ended, err = c.call(ctx, acquireScript, r.question(&c.ear))
+		if err != nil {
+			return answer{}, sent, ended, err
+		}
+		a, ok := decodeAnswer(reply)
+		if !ok {
+			return answer{}, sent, nil, errReply(acquireScript, reply)
+		}
+		if !a.held || attempt == lateGrants || sent.add(r.ttl-margin(r.ttl)).after(now()) {
+			return a, sent, nil, nil
+		}
 	}
-	reply, ended, err := c.call(ctx, acquireScript, r.question(&c.ear))
-	if err != nil {
-		return answer{}, ended, err
-	}
-	a, ok := decodeAnswer(reply)
-	if !ok {
-		return answer{}, nil, errReply(acquireScript, reply)
-	}
-	return a, nil, nil
 }
 
 // untouched reports whether err means that Redis has not done anything: it said

@@ -32,6 +32,7 @@ type Client struct {
 	calls    redis.UniversalClient
 	renewals redis.UniversalClient
 	batcher  batcher
+	teaching atomic.Bool
 	gate     *dialGate
 	events   *events
 	health   health
@@ -39,6 +40,7 @@ type Client struct {
 
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
+	hangUp  context.CancelFunc // ends dials
 	closing atomic.Bool
 	closed  chan struct{}
 
@@ -64,14 +66,16 @@ func Start(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("start lock client: draw an instance: %w", err)
 	}
 	gate := &dialGate{}
-	calls, renewals, addr, err := connect(cfg, gate)
+	lines, hangUp := context.WithCancel(context.Background())
+	calls, renewals, addr, err := connect(lines, cfg, gate)
 	if err != nil {
+		hangUp()
 		return nil, fmt.Errorf("start lock client: %w", err)
 	}
 	c := &Client{
 		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL, false),
 		ttlMS: strconv.FormatInt(cfg.TTL.Milliseconds(), 10),
-		calls: calls, renewals: renewals, gate: gate, closed: make(chan struct{}),
+		calls: calls, renewals: renewals, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{},
 	}
 	c.batcher.rdb = calls
@@ -170,6 +174,7 @@ func (c *Client) Close() error {
 		c.background(func() { l.Release(ctx) })
 	}
 	c.rest(ctx)
+	c.hangUp()
 	c.renewals.Close()
 	c.calls.Close() // what is still waiting for an answer ends here
 	c.rest(context.Background())

@@ -89,6 +89,18 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Validate reports the mistakes for which Start would refuse c, joined. It reads
+// the password file and dials nothing.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	err := c.validate()
+	if c.URL != "" {
+		_, bad := options(c)
+		err = errors.Join(err, bad)
+	}
+	return err
+}
+
 // validate returns all mistakes in c, which has its defaults, joined.
 func (c Config) validate() error {
 	var errs []error

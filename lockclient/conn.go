@@ -1,6 +1,7 @@
 package lockclient
 
 import (
+	"context"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -11,39 +12,48 @@ import (
 // to ask the system whether it is still open.
 const freshFor = 100 * time.Millisecond
 
-// A freshConn spares the pool the system call by which it looks at a connection
-// each time before it hands it out: a quarter of a client's work when calls
-// follow one another closely. One that breaks within freshFor is found by the
-// next call on it, which is sent again.
-type freshConn struct {
+// A line is a connection to Redis. It ends with the context that it was made
+// for: nothing that waits for an answer then goes on waiting.
+//
+// It also spares the pool the system call by which it looks at a connection each
+// time before it hands it out: a quarter of a client's work when calls follow one
+// another closely. One that breaks within freshFor is found by the next call on
+// it, which is sent again.
+type line struct {
 	net.Conn
-	raw  syscall.Conn
+	stop func() bool
+	raw  syscall.Conn // nil for one that cannot be looked at
 	read atomic.Int64 // when something was read last, since began
 }
 
-func newFreshConn(c net.Conn) net.Conn {
-	raw, ok := c.(syscall.Conn)
-	if !ok {
-		return c
-	}
-	return &freshConn{Conn: c, raw: raw}
+func newLine(life context.Context, c net.Conn) *line {
+	l := &line{Conn: c}
+	l.raw, _ = c.(syscall.Conn)
+	l.stop = context.AfterFunc(life, func() { c.Close() })
+	return l
 }
 
 // Read notes that the connection works.
-func (c *freshConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
+func (l *line) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
 	if err == nil {
-		c.read.Store(int64(time.Since(began)))
+		l.read.Store(int64(time.Since(began)))
 	}
 	return n, err
 }
 
+// Close closes the connection.
+func (l *line) Close() error {
+	l.stop()
+	return l.Conn.Close()
+}
+
 // SyscallConn is what the pool looks through.
-func (c *freshConn) SyscallConn() (syscall.RawConn, error) {
-	if time.Since(began)-time.Duration(c.read.Load()) < freshFor {
+func (l *line) SyscallConn() (syscall.RawConn, error) {
+	if l.raw == nil || time.Since(began)-time.Duration(l.read.Load()) < freshFor {
 		return nothingToSee{}, nil
 	}
-	return c.raw.SyscallConn()
+	return l.raw.SyscallConn()
 }
 
 // nothingToSee calls nobody back.
@@ -52,3 +62,22 @@ type nothingToSee struct{}
 func (nothingToSee) Control(func(uintptr)) error    { return nil }
 func (nothingToSee) Read(func(uintptr) bool) error  { return nil }
 func (nothingToSee) Write(func(uintptr) bool) error { return nil }
+
+// A deadLine is a connection that did not come about; each use of it says why.
+type deadLine struct{ err error }
+
+func (l deadLine) Read([]byte) (int, error)         { return 0, l.err }
+func (l deadLine) Write([]byte) (int, error)        { return 0, l.err }
+func (l deadLine) Close() error                     { return nil }
+func (l deadLine) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (l deadLine) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (l deadLine) SetDeadline(time.Time) error      { return nil }
+func (l deadLine) SetReadDeadline(time.Time) error  { return nil }
+func (l deadLine) SetWriteDeadline(time.Time) error { return nil }
+
+// lifeKey is the key of the context that a connection is made for, in the one
+// that it is dialled with: go-redis ends that one after the dial.
+type lifeKey struct{}
+
+// forLife returns ctx for a connection that has to end with it.
+func forLife(ctx context.Context) context.Context { return context.WithValue(ctx, lifeKey{}, ctx) }

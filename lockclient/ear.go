@@ -1,7 +1,6 @@
 package lockclient
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -64,10 +63,10 @@ func (c *Client) listen() {
 
 // hear subscribes and returns when that broke; up is called when it stood.
 func (c *Client) hear(up func()) error {
-	ps := c.calls.Subscribe(c.life)
+	life := forLife(c.life)
+	ps := c.calls.Subscribe(life)
 	defer ps.Close()
-	defer context.AfterFunc(c.life, func() { ps.Close() })()
-	if err := ps.Subscribe(c.life, c.ear.channel); err != nil {
+	if err := ps.Subscribe(life, c.ear.channel); err != nil {
 		return err
 	}
 	asked := true // for a sign of life: the confirmation
@@ -76,12 +75,12 @@ func (c *Client) hear(up func()) error {
 		if asked {
 			wait = pingTimeout + minCallTimeout
 		}
-		msg, err := ps.ReceiveTimeout(c.life, wait)
+		msg, err := ps.ReceiveTimeout(life, wait)
 		var netErr net.Error
 		switch {
 		case err == nil:
 		case errors.As(err, &netErr) && netErr.Timeout() && !asked:
-			if err := ps.Ping(c.life); err != nil {
+			if err := ps.Ping(life); err != nil {
 				return err
 			}
 			asked = true

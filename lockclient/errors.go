@@ -161,8 +161,8 @@ func explain(addr string, err error) error {
 			text = r.Error()
 		}
 		for _, m := range replies {
-			// A script's error arrives with the prefix of the command that made it.
-			if strings.HasPrefix(text, m.prefix) || strings.Contains(text, "-"+m.prefix) {
+			// Redis before 7 says where in a script a command failed, then how.
+			if strings.HasPrefix(text, m.prefix) || strings.Contains(text, ": "+m.prefix) || strings.Contains(text, "-"+m.prefix) {
 				u.Cause, u.Fix = m.cause, m.fix
 				return u
 			}

@@ -3,7 +3,9 @@ package lockclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,7 @@ import (
 const (
 	pingEvery   = 2 * time.Second
 	pingTimeout = 2 * time.Second
+	maxPings    = 2 // under way at one time
 )
 
 // Stats is what a client knows of itself and of Redis.
@@ -124,16 +127,22 @@ func (c *Client) turn(up bool, err error) {
 	}
 }
 
-// watchHealth pings Redis when nothing else was asked of it, on the connection
-// that the next renewal will use.
+// watchHealth pings Redis, also when nothing else is asked of it. A ping that
+// takes its time is not given up, for that would cost its connection: Redis is
+// down until it answers, and meanwhile a second one tries another.
 func (c *Client) watchHealth() {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	asleep := suspended()
+	var asked []time.Time // the pings under way
+	answers := make(chan time.Time, maxPings)
 	for {
 		select {
 		case <-c.life.Done():
 			return
+		case at := <-answers:
+			asked = slices.DeleteFunc(asked, at.Equal)
+			continue
 		case <-t.C:
 		}
 		if s := suspended(); s-asleep > minSleep {
@@ -141,16 +150,26 @@ func (c *Client) watchHealth() {
 			slept.Store(int64(s))
 			c.wokeUp()
 		}
-		c.ping()
+		patience := max(pingTimeout, 3*time.Duration(c.health.latency.Load()))
+		late := len(asked) > 0 && time.Since(asked[0]) >= patience
+		if late {
+			c.heard(c.life, explain(c.addr, fmt.Errorf("ping: no answer within %v: %w", patience, context.DeadlineExceeded)))
+		}
+		if len(asked) == 0 || late && len(asked) < maxPings {
+			at := time.Now()
+			asked = append(asked, at)
+			c.background(func() {
+				c.ping()
+				answers <- at
+			})
+		}
 		t.Reset(pingEvery + jitter(pingEvery/10))
 	}
 }
 
 func (c *Client) ping() {
-	ctx, cancel := context.WithTimeout(c.life, pingTimeout)
-	defer cancel()
 	start := time.Now()
-	err := c.renewals.Ping(ctx).Err()
+	err := c.calls.Ping(c.life).Err()
 	if err == nil {
 		took := int64(time.Since(start))
 		c.health.latency.Store(took)
@@ -160,7 +179,7 @@ func (c *Client) ping() {
 		}
 		c.health.floor.Store(floor)
 	}
-	if r := redis.Error(nil); errors.As(err, &r) && redis.HasErrorPrefix(err, "NOPERM") {
+	if redis.HasErrorPrefix(err, "NOPERM") {
 		err = nil // it answers; a user without the right to ping may still lock
 	}
 	if err == nil && c.health.up.Load() {

@@ -32,8 +32,9 @@ type Lock struct {
 	lost    chan struct{}
 	timer   *time.Timer
 	due     moment // of the next renewal
-	tries   int    // renewals under way
-	attempt int    // failed ones in a row
+	settled bool
+	tries   int // renewals under way
+	attempt int // failed ones in a row
 
 	release    sync.Once
 	releaseErr error
@@ -50,9 +51,10 @@ const (
 // maxTries bounds the renewals of one lock that are under way.
 const maxTries = 4
 
-// earDelay is how long a hold lasts before its process listens for a
-// ForceRelease; a shorter one is not worth a connection.
-const earDelay = 100 * time.Millisecond
+// settleAfter is how long a hold lasts before it settles in: its process listens
+// for a ForceRelease, and has a connection for renewals. Shorter holds are not
+// worth that.
+const settleAfter = 100 * time.Millisecond
 
 // start sets the timer; false if l is over already, or the client closes.
 func (l *Lock) start() bool {
@@ -61,10 +63,7 @@ func (l *Lock) start() bool {
 	if left <= 0 {
 		return false
 	}
-	first := left / 3
-	if !l.c.ear.opened.Load() {
-		first = min(first, earDelay)
-	}
+	first := min(left/3, settleAfter)
 	l.due = t.add(first)
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()

@@ -30,21 +30,18 @@ const (
 // comes back as an error. Its logger is one for the whole process.
 var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
-// connect makes the two clients of cfg without touching the network: one for
-// calls and the subscription, and a small one for renewals, which no load on
-// the first can hold up.
-func connect(cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient, addr string, err error) {
-	quiet()
+// options reads what cfg says of Redis: its URL and its password file.
+func options(cfg Config) (*redis.Options, error) {
 	opt, err := redis.ParseURL(cfg.URL)
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("parse redis url: %w", withoutURL(err))
+		return nil, fmt.Errorf("parse redis url: %w", withoutURL(err))
 	}
 	if cfg.Username != "" {
 		opt.Username = cfg.Username
 	}
 	if cfg.PasswordFile != "" {
 		if opt.Password, err = readPassword(cfg.PasswordFile); err != nil {
-			return nil, nil, "", err
+			return nil, err
 		}
 	}
 	opt.Protocol = 2 // nothing of RESP3 is used, and each reply is cheaper to read
@@ -59,26 +56,51 @@ func connect(cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient,
 	opt.ConnMaxIdleTime = time.Minute // before something between forgets them
 	opt.DisableIdentity = true
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return opt, nil
+}
+
+// connect makes the two clients of cfg without touching the network: one for
+// calls and the subscription, and a small one for renewals, which no load on
+// the first can hold up. lines ends when no connection is wanted any more, for
+// go-redis dials with a context of its own.
+func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient, addr string, err error) {
+	quiet()
+	opt, err := options(cfg)
+	if err != nil {
+		return nil, nil, "", err
+	}
 	dial, tlsConfig := cfg.Dial, opt.TLSConfig
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return gate.dial(ctx, func() (net.Conn, error) {
+		life, ok := ctx.Value(lifeKey{}).(context.Context)
+		if !ok {
+			life = lines
+		}
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		conn, err := gate.dial(ctx, func() (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			if tlsConfig == nil {
-				return newFreshConn(conn), nil
+			if tlsConfig != nil {
+				secure := tls.Client(conn, tlsConfig)
+				if err := secure.HandshakeContext(ctx); err != nil {
+					conn.Close()
+					return nil, err
+				}
+				conn = secure
 			}
-			secure := tls.Client(conn, tlsConfig)
-			if err := secure.HandshakeContext(ctx); err != nil {
-				conn.Close()
-				return nil, err
-			}
-			return secure, nil
+			return newLine(life, conn), nil
 		})
+		if err != nil {
+			// A pool that counts errors would begin to dial by itself.
+			return deadLine{err}, nil
+		}
+		return conn, nil
 	}
 	small := *opt
-	small.PoolSize, small.MaxIdleConns = 4, 1
+	small.PoolSize, small.MaxIdleConns = 4, 2
 	return redis.NewClient(opt), redis.NewClient(&small), opt.Addr, nil
 }
 

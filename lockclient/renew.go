@@ -26,13 +26,17 @@ func (l *Lock) tick() {
 	case l.due.after(t):
 		l.arm(t) // renewed while the timer fired
 		l.mu.Unlock()
-	case !c.ear.opened.Load():
-		// The first time, a little after the grant.
+	case !l.settled && c.renewals.PoolStats().IdleConns > 0:
+		l.settled = true
 		l.due = t.add(left / 3)
 		l.arm(t)
 		l.mu.Unlock()
 		c.openEar()
 	default:
+		// The first renewal comes early when there is no connection for it yet:
+		// making one may take longer than an answer.
+		settle := !l.settled
+		l.settled = true
 		// If there is no answer within a sixth of the time to live, ask again
 		// beside the open question, on another connection: an answer may take
 		// its time, a dead connection may not.
@@ -44,6 +48,9 @@ func (l *Lock) tick() {
 		}
 		l.tries++
 		l.mu.Unlock()
+		if settle {
+			c.openEar()
+		}
 		l.renew(left)
 	}
 }

@@ -27,6 +27,9 @@ var (
 	beatScript        = newScript("beat.lua")
 	inspectScript     = newScript("inspect.lua")
 	forceScript       = newScript("force.lua")
+
+	// What a holder and a waiter will need soon.
+	usualScripts = []*script{acquireScript, releaseScript, leaveScript, renewScript, renewSharedScript, beatScript}
 )
 
 // A script is one that the server may know by its hash already.
@@ -132,9 +135,26 @@ func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script,
 		err = rdb.Process(ctx, cmd)
 	}
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		c.teach()
 		return errSource
 	}
 	return err
+}
+
+// teach sends the server all scripts, in the background: one that does not know
+// one knows none, and a renewal may have no time to lose.
+func (c *Client) teach() {
+	if !c.teaching.CompareAndSwap(false, true) {
+		return
+	}
+	c.background(func() {
+		defer c.teaching.Store(false)
+		pipe := c.calls.Pipeline()
+		for _, s := range usualScripts {
+			pipe.ScriptLoad(c.life, s.source)
+		}
+		pipe.Exec(c.life) // if it may not, each script is sent when it is needed
+	})
 }
 
 // process sends cmd, in a batch with others where that pays.

@@ -68,8 +68,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 			again = true // little of the claim is left: make it a whole time to live
 		}
 		if again {
-			sent := now()
-			a, ended, err := c.ask(ctx, r)
+			a, sent, ended, err := c.ask(ctx, r)
 			var u *UnavailableError
 			switch {
 			case err == nil && a.held:
