@@ -192,15 +192,9 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	l.c.drop(l)
 
 	if ctx.Done() != nil {
-		grace, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		defer cancel(nil)
-		stop := context.AfterFunc(ctx, func() {
-			cause := context.Cause(ctx)
-			t := time.AfterFunc(releaseGrace, func() { cancel(cause) })
-			context.AfterFunc(grace, func() { t.Stop() })
-		})
-		defer stop()
-		ctx = grace
+		longer, cancel := outlast(ctx, releaseGrace)
+		defer cancel()
+		ctx = longer
 	}
 	s, args := releaseScript, append(l.r.args[:argOwn], &l.r.id)
 	if l.r.limit != limitAlone {
@@ -224,4 +218,17 @@ func (l *Lock) giveBack(ctx context.Context) error {
 		l.c.events.send(Event{Type: LockReleased, Name: l.r.name, Fence: l.fence, Reason: err.Error()})
 	}
 	return err
+}
+
+// outlast returns a context that ends a grace after ctx does, with its cause.
+func outlast(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
 }
