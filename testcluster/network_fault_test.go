@@ -22,7 +22,11 @@ func TestOneWayDrop(t *testing.T) {
 		w.Sleep(3 * time.Second)
 		start := time.Now()
 		w.CutOneWay(nodes[1:2], nodes[4:5])
-		w.Sleep(5 * time.Minute)
+		if w.Name == "virtual" {
+			w.Sleep(5 * time.Minute)
+		} else {
+			w.Sleep(20 * time.Second)
+		}
 		failed := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" })
 		if len(failed) > 0 {
 			w.Errorf("what one loses on the way to another made %d verdicts, first %v", len(failed), failed[0])
@@ -30,7 +34,7 @@ func TestOneWayDrop(t *testing.T) {
 		w.Unharmed(start, nodes[1], nodes[4])
 		w.Heal()
 		w.Whole(nodes, 3*time.Second)
-	}, virtual)
+	}, hosts)
 }
 
 func TestLossyNetwork(t *testing.T) {
@@ -117,10 +121,12 @@ func TestUDPBlocked(t *testing.T) {
 		w.Whole(nodes, 5*time.Second)
 		w.Sleep(3 * time.Second)
 		start := time.Now()
-		link := testcluster.Wire
-		link.BlockUDP = true
-		w.Net().SetDefault(link)
-		w.Sleep(5 * time.Minute)
+		w.BlockUDP()
+		if w.Name == "virtual" {
+			w.Sleep(5 * time.Minute)
+		} else {
+			w.Sleep(15 * time.Second)
+		}
 		w.Unharmed(start)
 		w.Whole(nodes, 0)
 		for _, n := range nodes {
@@ -133,9 +139,9 @@ func TestUDPBlocked(t *testing.T) {
 				w.Errorf("%s does not say that UDP is blocked: %+v %+v", n.Name, s.Verdict, s.Warnings)
 			}
 		}
-		w.Net().SetDefault(testcluster.Wire)
+		w.Heal()
 		w.Whole(nodes, 3*time.Second)
-	}, virtual)
+	}, hosts)
 }
 
 // TestSlowQuarter is the Lifeguard paper's experiment: a quarter of the members
@@ -220,11 +226,11 @@ func TestForgedAndGarbage(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer p.Close()
-		real := "p1#" + "0000000000000001"
+		twin := "p1#" + "0000000000000001"
 		for i, n := range nodes {
 			to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(n.Addr()))
 			for _, b := range [][]byte{
-				forgedAlive("mallory"), forgedAlive(real), forgedAlive("mallory#00000000000000ff"), {}, {0}, {4}, {244}, {255}, {10},
+				forgedAlive("mallory"), forgedAlive(twin), forgedAlive("mallory#00000000000000ff"), {}, {0}, {4}, {244}, {255}, {10},
 				[]byte(strings.Repeat("\xff", 1400)), []byte("GET / HTTP/1.1\r\n\r\n"),
 			} {
 				for _, packet := range [][]byte{b, labelled("peer", b)} {

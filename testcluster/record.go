@@ -90,6 +90,13 @@ func (w *World) Events(since time.Time, keep func(Seen) bool) []Seen {
 	return out
 }
 
+// ForgetEvents drops what was seen so far.
+func (w *World) ForgetEvents() {
+	w.record.mu.Lock()
+	defer w.record.mu.Unlock()
+	w.record.seen = nil
+}
+
 // Told waits until the feed of each of by has had an event of this type about
 // name since a moment. It returns how long after that moment the last one came.
 func (w *World) Told(since time.Time, by []*Node, kind, name string, within time.Duration) time.Duration {

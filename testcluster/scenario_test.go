@@ -3,10 +3,13 @@ package testcluster_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -23,11 +26,24 @@ type (
 
 type world func(t *testing.T, scenario func(*World))
 
-// in runs one scenario in several worlds.
+// in runs one scenario in several worlds: in virtual time at once, and where
+// time is real beside the others, when all that is virtual is done.
 func in(t *testing.T, scenario func(*World), worlds map[string]world) {
-	for _, name := range []string{"virtual", "loopback", "processes", "namespaces"} {
+	if run, ok := worlds["virtual"]; ok {
+		t.Run("virtual", func(t *testing.T) { run(t, scenario) })
+	}
+	for _, name := range []string{"loopback", "namespaces"} {
+		if _, ok := worlds[name]; ok {
+			t.Parallel()
+			break
+		}
+	}
+	for _, name := range []string{"loopback", "namespaces"} {
 		if run, ok := worlds[name]; ok {
-			t.Run(name, func(t *testing.T) { run(t, scenario) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				run(t, scenario)
+			})
 		}
 	}
 }
@@ -35,7 +51,29 @@ func in(t *testing.T, scenario func(*World), worlds map[string]world) {
 var (
 	virtual = map[string]world{"virtual": testcluster.Virtual}
 	both    = map[string]world{"virtual": testcluster.Virtual, "loopback": testcluster.Loopback}
+	// hosts: worlds in which a host can lose its power or its cable.
+	hosts = map[string]world{"virtual": testcluster.Virtual, "namespaces": testcluster.Namespaces}
+	all   = map[string]world{"virtual": testcluster.Virtual, "loopback": testcluster.Loopback, "namespaces": testcluster.Namespaces}
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Where time is real a test sleeps more than it works.
+	if p := flag.Lookup("test.parallel").Value; p.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		p.Set("8")
+	}
+	code := m.Run()
+	testcluster.RemoveBinary()
+	os.Exit(code)
+}
+
+// real returns limit, with room for a busy machine where time is real.
+func real(w *World, limit time.Duration) time.Duration {
+	if w.Name == "virtual" {
+		return limit
+	}
+	return limit + 500*ms
+}
 
 // gone is how long a peer that has gone without a word may be handed out, at
 // the most: memberlist's own time, and 5 s for its tail.
@@ -90,7 +128,7 @@ func TestKilledPeerIsNeverHandedOutAgain(t *testing.T) {
 			}
 		}
 		w.Unharmed(start, victim)
-	}, both)
+	}, all)
 }
 
 func TestThreeOfTenKilledInOneInstant(t *testing.T) {
@@ -132,41 +170,48 @@ func TestSilentPeer(t *testing.T) {
 			}
 		}
 		w.Unharmed(start, victim)
-	}, virtual)
+	}, hosts)
 }
 
 func TestStoppedPeerComesBack(t *testing.T) {
-	for _, stop := range []time.Duration{2 * time.Second, 4500 * time.Millisecond, 30 * time.Second} {
+	for _, stop := range []time.Duration{2 * time.Second, 4500 * ms, 30 * time.Second} {
 		t.Run(stop.String(), func(t *testing.T) {
-			in(t, func(w *World) {
-				nodes := w.StartMany(5)
-				w.Whole(nodes, 5*time.Second)
-				w.Sleep(3 * time.Second)
-				victim, rest := nodes[2], testcluster.Without(nodes, nodes[2])
-				start := time.Now()
-				victim.Pause()
-				w.Sleep(stop)
-				resumed := time.Now()
-				victim.Resume()
-				took := w.Whole(nodes, 5*time.Second)
-				w.Logf("stopped for %v, whole %v after it went on", stop, took)
-				w.Sleep(10 * time.Second)
-				w.Whole(nodes, 0)
-				verdicts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" })
-				if stop < 5*time.Second && len(verdicts) > 0 {
-					w.Errorf("stopped for %v: %v", stop, verdicts)
-				}
-				for _, s := range verdicts {
-					if s.By == victim.Name && s.At.After(resumed) {
-						w.Errorf("it has called another dead: %v", s)
-					}
-				}
-				w.Unharmed(start, victim)
-				for _, n := range rest {
-					w.Rotation(n, nodes)
-				}
-			}, virtual)
+			in(t, func(w *World) { stopped(w, stop) }, virtual)
 		})
+	}
+}
+
+func TestStoppedProcessComesBack(t *testing.T) {
+	in(t, func(w *World) { stopped(w, 4500*ms) }, map[string]world{"namespaces": testcluster.Namespaces})
+}
+
+// stopped is SIGSTOP for a while, then SIGCONT.
+func stopped(w *World, stop time.Duration) {
+	nodes := w.StartMany(5)
+	w.Whole(nodes, 5*time.Second)
+	w.Sleep(3 * time.Second)
+	victim, rest := nodes[2], testcluster.Without(nodes, nodes[2])
+	start := time.Now()
+	victim.Pause()
+	w.Sleep(stop)
+	resumed := time.Now()
+	victim.Resume()
+	took := w.Whole(nodes, 5*time.Second)
+	w.Logf("stopped for %v, whole %v after it went on", stop, took)
+	w.Sleep(10 * time.Second)
+	w.Whole(nodes, 0)
+	verdicts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" })
+	if stop < 5*time.Second && len(verdicts) > 0 {
+		w.Errorf("stopped for %v: %v", stop, verdicts)
+	}
+	for _, s := range verdicts {
+		if s.By == victim.Name && s.At.After(resumed) {
+			w.Errorf("it has called another dead: %v", s)
+		}
+	}
+	w.Unharmed(start, victim)
+	for _, n := range rest {
+		w.Rotation(n, nodes)
 	}
 }
 
@@ -180,7 +225,7 @@ func TestGracefulLeave(t *testing.T) {
 		start := time.Now()
 		leaver.Stop()
 		w.Logf("a polite stop took %v", time.Since(start))
-		took := w.Told(start, rest, "left", leaver.Name, 50*ms)
+		took := w.Told(start, rest, "left", leaver.Name, real(w, 50*ms))
 		w.Logf("seen as left everywhere after %v", took)
 
 		// Asked for over HTTP it is no different.
@@ -188,7 +233,7 @@ func TestGracefulLeave(t *testing.T) {
 		again := time.Now()
 		second.Leave()
 		// It waits 100 ms, so that the answer gets through.
-		w.Told(again, rest2, "left", second.Name, 150*ms)
+		w.Told(again, rest2, "left", second.Name, real(w, 150*ms))
 
 		w.Sleep(2 * time.Second)
 		for _, n := range rest2 {
@@ -203,7 +248,7 @@ func TestGracefulLeave(t *testing.T) {
 		leaver.Restart(nil)
 		w.Told(back, rest2, "joined", leaver.Name, 2*time.Second)
 		w.Whole(append(slices.Clone(rest2), leaver), 2*time.Second)
-	}, both)
+	}, all)
 }
 
 func TestHealedPartition(t *testing.T) {
@@ -231,7 +276,7 @@ func TestHealedPartition(t *testing.T) {
 						w.Rotation(half[0], half)
 						for _, n := range half {
 							if doubts := w.Events(start, func(s testcluster.Seen) bool {
-								return s.By == n.Name && s.Event.Type != "alive" && slices.ContainsFunc(half, func(n *Node) bool { return s.About(n.Name) })
+								return s.By == n.Name && s.At.Sub(start) > 5*time.Second && s.Event.Type != "alive" && slices.ContainsFunc(half, func(n *Node) bool { return s.About(n.Name) })
 							}); len(doubts) > 0 {
 								w.Errorf("%s doubted its own half %d times, first: %v", n.Name, len(doubts), doubts[0])
 							}
@@ -248,6 +293,31 @@ func TestHealedPartition(t *testing.T) {
 			}, virtual)
 		})
 	}
+}
+
+// TestHealedCut is the partition with real processes: as short as it can be for
+// both sides to have dropped each other.
+func TestHealedCut(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(5)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(2 * time.Second)
+		a, b := nodes[:2], nodes[2:]
+		w.Cut(a, b)
+		w.Eventually(40*time.Second, "each side has buried the other", func() error {
+			for _, n := range nodes {
+				if s := w.Status(n); s.Cluster.Failed < 2 {
+					return fmt.Errorf("%s counts %d failed", n.Name, s.Cluster.Failed)
+				}
+			}
+			return nil
+		})
+		w.Rotation(a[0], a)
+		w.Rotation(b[0], b)
+		w.Heal()
+		took := w.Whole(nodes, 3*time.Second)
+		w.Logf("five cut in two and three: whole %v after the network was back", took)
+	}, hosts)
 }
 
 // long says whether the rows that take minutes are wanted too.

@@ -1,0 +1,189 @@
+package testcluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// Namespaces runs a scenario with real binaries, each in a network namespace of
+// its own with an address of its own, joined by a bridge whose rules lose what
+// is to be lost. It needs root, ip and nft; without them the scenario is
+// skipped, or fails when PEER_TEST_REQUIRE names netns. Redis is not reachable
+// from its hosts.
+func Namespaces(t *testing.T, scenario func(*World)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Unavailable(t, "netns", "network namespaces need root")
+	}
+	for _, tool := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			Unavailable(t, "netns", "no "+tool+" on the PATH: install iproute2 and nftables")
+		}
+	}
+	Binary(t)
+	ns := &namespaces{t: t, name: fmt.Sprintf("peer%d-%d", os.Getpid(), worlds.Add(1))}
+	t.Cleanup(ns.remove)
+	if err := ns.build(); err != nil {
+		Unavailable(t, "netns", fmt.Sprintf("network namespaces do not work here: %v", err))
+	}
+	w := &World{TB: t, Name: "namespaces", machines: ns}
+	t.Cleanup(w.end)
+	scenario(w)
+}
+
+var worlds atomic.Int64
+
+// namespaces is a switch, in a namespace of its own, and the hosts around it.
+type namespaces struct {
+	t     *testing.T
+	name  string // of the switch's namespace, and the prefix of all others
+	hosts int
+	dark  map[*processHost]bool // without a cable
+	cuts  []string              // rules
+	lone  []string              // rules
+}
+
+func (ns *namespaces) build() error {
+	ns.dark = map[*processHost]bool{}
+	for _, line := range []string{
+		"ip netns add NS",
+		"ip -n NS link add br0 type bridge forward_delay 0",
+		"ip -n NS link set br0 up",
+	} {
+		if err := run(strings.ReplaceAll(line, "NS", ns.name)); err != nil {
+			return err
+		}
+	}
+	return ns.rules()
+}
+
+// host makes a namespace pN with the address 10.77.0.N.
+func (ns *namespaces) host(n *Node) host {
+	ns.hosts++
+	i := ns.hosts
+	h := newProcessHost(ns.t, n)
+	h.ip, h.port = fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250), "7946"
+	name := ns.port(h)
+	r := strings.NewReplacer("HOST", ns.name+name, "NS", ns.name, "VETH", name, "ADDR", h.ip)
+	for _, line := range []string{
+		"ip netns add HOST",
+		"ip -n NS link add VETH type veth peer name eth0 netns HOST",
+		"ip -n NS link set VETH master br0 up",
+		"ip -n HOST addr add ADDR/16 dev eth0",
+		"ip -n HOST link set eth0 up",
+		"ip -n HOST link set lo up",
+	} {
+		if err := run(r.Replace(line)); err != nil {
+			ns.t.Fatal(err)
+		}
+	}
+	h.wrap = []string{"ip", "netns", "exec", ns.name + name}
+	h.cable = func(plugged bool) {
+		ns.dark[h] = !plugged
+		ns.must(ns.rules())
+	}
+	return h
+}
+
+// port is the name of h's port in the switch.
+func (ns *namespaces) port(h *processHost) string {
+	return "p" + strings.ReplaceAll(h.ip[6:], ".", "x")
+}
+
+func (ns *namespaces) redis() Redis {
+	ns.t.Fatal("Redis is not reachable from a namespace")
+	return nil
+}
+
+func (ns *namespaces) cut(from, to []*Node) {
+	for _, f := range from {
+		for _, t := range to {
+			ns.cuts = append(ns.cuts, fmt.Sprintf("iifname %q oifname %q drop", ns.port(f.host.(*processHost)), ns.port(t.host.(*processHost))))
+		}
+	}
+	ns.must(ns.rules())
+}
+
+// blockUDP loses every datagram.
+func (ns *namespaces) blockUDP() {
+	ns.cuts = append(ns.cuts, "ether type ip ip protocol udp drop")
+	ns.must(ns.rules())
+}
+
+func (ns *namespaces) isolate(n *Node) {
+	ns.lone = append(ns.lone, ns.lonely(n.host.(*processHost))...)
+	ns.must(ns.rules())
+}
+
+func (ns *namespaces) lonely(h *processHost) []string {
+	return []string{fmt.Sprintf("iifname %q drop", ns.port(h)), fmt.Sprintf("oifname %q drop", ns.port(h))}
+}
+
+func (ns *namespaces) heal() {
+	ns.cuts, ns.lone = nil, nil
+	ns.must(ns.rules())
+}
+
+// rules puts all rules in force at once.
+func (ns *namespaces) rules() error {
+	all := append(append([]string{}, ns.cuts...), ns.lone...)
+	for h, dark := range ns.dark {
+		if dark {
+			all = append(all, ns.lonely(h)...)
+		}
+	}
+	script := "add table bridge peer\ndelete table bridge peer\ntable bridge peer {\n chain between {\n  type filter hook forward priority 0; policy accept;\n"
+	for _, rule := range all {
+		script += "  " + rule + "\n"
+	}
+	cmd := exec.Command("ip", "netns", "exec", ns.name, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script + " }\n}\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (ns *namespaces) must(err error) {
+	if err != nil {
+		ns.t.Error(err)
+	}
+}
+
+// remove deletes all namespaces; what ran in them has ended.
+func (ns *namespaces) remove() {
+	out, _ := exec.Command("ip", "netns", "list").Output()
+	for line := range strings.Lines(string(out)) {
+		if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); name == ns.name || strings.HasPrefix(name, ns.name+"p") {
+			ns.must(run("ip netns delete " + name))
+		}
+	}
+}
+
+func run(line string) error {
+	f := strings.Fields(line)
+	out, err := exec.Command(f[0], f[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", line, err, out)
+	}
+	return nil
+}
+
+// BlockUDP loses every datagram between hosts and lets streams pass, until
+// Heal.
+func (w *World) BlockUDP() {
+	switch m := w.machines.(type) {
+	case *virtual:
+		link := Wire
+		link.BlockUDP = true
+		m.net.SetDefault(link)
+	case *namespaces:
+		m.blockUDP()
+	default:
+		w.Fatal("this world's network cannot be changed")
+	}
+}
