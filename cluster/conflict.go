@@ -36,7 +36,7 @@ func (c *Cluster) challengeLater(first, second *row) {
 			return
 		}
 		defer c.publish()
-		if answered {
+		if answered && (first.m.State == Alive || first.m.State == Suspect) {
 			c.declareConflict(first, second)
 			return
 		}

@@ -160,6 +160,10 @@ func (c *Cluster) sweep(now time.Time, late time.Duration) {
 				r.late = true
 				c.judge(r)
 			}
+		case Suspect:
+			if !r.swim {
+				c.judge(r) // the grace of a late heartbeat runs out with time alone
+			}
 		case Failed, Left:
 			if r != c.self && now.Sub(r.m.Since) > c.cfg.ForgetAfter {
 				c.drop(r)

@@ -307,7 +307,6 @@ func (c *Cluster) memberDown(inst Instance) {
 		c.drop(r)
 	}
 	c.judge(r)
-	c.settleNames(r.m.Name)
 	c.publish()
 }
 
@@ -321,7 +320,6 @@ func (c *Cluster) memberGone(inst Instance, count uint64) {
 	}
 	r.farewell = max(count, 1)
 	c.judge(r)
-	c.settleNames(r.m.Name)
 	c.publish()
 }
 

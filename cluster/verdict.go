@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"math"
 	"time"
 )
 
@@ -56,6 +57,12 @@ func (v vote) live(now time.Time) bool {
 		return now.Sub(v.at) < voteLife
 	}
 	return now.Sub(v.at) < crashLife
+}
+
+// suspicionFloor is the shortest time for which memberlist, with LAN timing,
+// suspects a member before its verdict, in a cluster of n.
+func suspicionFloor(n int) time.Duration {
+	return time.Duration(4 * max(1, math.Log10(max(1, float64(n)))) * float64(time.Second))
 }
 
 // mineNow returns my own evidence against r, if I watch it. The caller holds c.mu.
@@ -115,6 +122,7 @@ func (c *Cluster) judge(r *row) {
 	c.set(r, s, cause)
 	if s == Failed || s == Left {
 		c.hangUp(r, byteGoodbye)
+		c.settleNames(r.m.Name)
 	}
 }
 
@@ -124,10 +132,13 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 		return Left, CauseLeft
 	case r.crashed:
 		return Failed, CauseCrashed
+	case !r.swim && r.m.State == Failed:
+		return Failed, r.m.Cause
+	case !r.swim && now.Sub(r.m.pulse.last()) < suspicionFloor(c.countLocked(Alive)):
+		// It was heard from after SWIM began to suspect it: packets are lost, and
+		// its refutation is likely on the way.
+		return Suspect, CauseOverdue
 	case !r.swim:
-		if r.m.State == Failed {
-			return Failed, r.m.Cause
-		}
 		return Failed, CauseUnreachable
 	}
 	live, crash, silent, broke := c.count(r, now)
