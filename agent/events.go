@@ -118,6 +118,9 @@ func memberText(e cluster.Event) string {
 	case cluster.Returned:
 		return m.Name + " is back"
 	case cluster.Overdue:
+		if m.Cause == cluster.CauseUnreachable {
+			return m.Name + " refuses this peer and is out of rotation"
+		}
 		return m.Name + " is overdue and out of rotation"
 	case cluster.Fell:
 		return fmt.Sprintf("%s failed: %s", m.Name, m.Cause)

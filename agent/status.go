@@ -63,7 +63,7 @@ func (a *Agent) verdict(s api.Status, v *cluster.View) api.Verdict {
 		case m.State == cluster.Failed:
 			out.Reasons = append(out.Reasons, fmt.Sprintf("%s failed (%s) for %s", m.Name, m.Cause, brief(now.Sub(m.Since))))
 		case m.State == cluster.Suspect:
-			out.Reasons = append(out.Reasons, fmt.Sprintf("%s overdue for %s", m.Name, brief(now.Sub(m.Since))))
+			out.Reasons = append(out.Reasons, fmt.Sprintf("%s suspect (%s) for %s", m.Name, m.Cause, brief(now.Sub(m.Since))))
 		case m.Shadowed:
 			out.Reasons = append(out.Reasons, fmt.Sprintf("%s runs twice, also at %s", m.Name, m.Addr))
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -19,6 +20,9 @@ const (
 	fetchAfter      = 300 * time.Millisecond
 	fetchTries      = 5
 )
+
+// emptyRecord is what a member announces that has neither tags nor services.
+var emptyRecord, _ = encodeRecord(record{})
 
 // recordBroadcast is one record in the gossip queue; a newer one of the same
 // owner takes its place.
@@ -109,13 +113,19 @@ func (c *Cluster) takeRecord(inst Instance, number uint64, body []byte) error {
 	if r == nil || r == c.self || number <= r.number {
 		return nil
 	}
+	old := r.body
+	if old == nil {
+		old = emptyRecord
+	}
 	r.number, r.body = number, body
 	r.wanted = max(r.wanted, number)
 	r.m.Tags, r.m.Services = rec.Tags, rec.Services
 	if r.m.Tags == nil {
 		r.m.Tags = map[string]string{}
 	}
-	c.emit(Updated, r)
+	if !bytes.Equal(old, body) { // a first record without tags is no news
+		c.emit(Updated, r)
+	}
 	c.spread(r)
 	c.publish()
 	return nil
