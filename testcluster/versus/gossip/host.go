@@ -34,7 +34,7 @@ func (l *lab) hostSpecs(n int) ([]spec, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return nil, fmt.Errorf("forward between hosts: %w", err)
 	}
-	if err := nft("table ip versus { chain forward { type filter hook forward priority 0; policy accept; } }"); err != nil {
+	if err := nft("add table ip versus\nadd chain ip versus forward { type filter hook forward priority 0; policy accept; }"); err != nil {
 		return nil, err
 	}
 	var out []spec

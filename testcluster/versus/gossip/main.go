@@ -148,7 +148,7 @@ func measure(ctx context.Context, s settings, b binaries, dir string, t *table) 
 	if s.keep != "" {
 		dir = s.keep
 	}
-	var errs []error
+	failed := 0
 	for _, sc := range scenarios {
 		if !sc.wanted(s.rows) {
 			continue
@@ -174,20 +174,23 @@ func measure(ctx context.Context, s settings, b binaries, dir string, t *table) 
 				j.Dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", sc.name, p, done))
 				jobs = append(jobs, j)
 			}
-			errs = append(errs, do(ctx, s, jobs, sc.floor, t)...)
+			failed += do(ctx, s, jobs, sc.floor, t)
 		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(errs...)
+	if failed > 0 {
+		return fmt.Errorf("%d workers failed, see above", failed)
+	}
+	return nil
 }
 
-// do does jobs, one after the other or all at once.
-func do(ctx context.Context, s settings, jobs []job, together bool, t *table) []error {
+// do does jobs, one after the other or all at once, and returns how many failed.
+func do(ctx context.Context, s settings, jobs []job, together bool, t *table) int {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var errs []error
+	failed := 0
 	for _, j := range jobs {
 		one := func() {
 			begun := time.Now()
@@ -200,10 +203,10 @@ func do(ctx context.Context, s settings, jobs []job, together bool, t *table) []
 			}
 			say("%s, %s: %s (%v, load %.1f)", j.Scenario, j.Product, brief(samples), time.Since(begun).Round(time.Second), load())
 			if err != nil {
+				failed++
 				if ctx.Err() == nil {
 					say("%v", err)
 				}
-				errs = append(errs, err)
 			}
 			if s.keep == "" {
 				_ = os.RemoveAll(j.Dir) // the directory above goes in any case
@@ -215,7 +218,7 @@ func do(ctx context.Context, s settings, jobs []job, together bool, t *table) []
 		}
 	}
 	wg.Wait()
-	return errs
+	return failed
 }
 
 // brief writes samples in one line.
