@@ -27,6 +27,9 @@ type FS interface {
 	MkdirAll(dir string) error
 }
 
+// Disk returns the machine's own file system.
+func Disk() FS { return osFS{} }
+
 // osFS is the machine's own file system.
 type osFS struct{}
 

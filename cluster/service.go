@@ -16,6 +16,18 @@ type Service struct {
 	Weight int               `json:"weight,omitempty"` // 0 counts as 1
 	Health string            `json:"health,omitempty"` // passing, warning, critical, or "" when unchecked
 	Meta   map[string]string `json:"meta,omitempty"`
+	// Draining: it works on what it has and wants nothing new.
+	Draining bool `json:"draining,omitempty"`
+}
+
+// ValidateRecord reports why tags and services cannot be announced together:
+// every mistake in them, or that they do not fit.
+func ValidateRecord(tags map[string]string, services []Service) error {
+	if err := errors.Join(validateTags(tags), validateServices(services)); err != nil {
+		return err
+	}
+	_, err := encodeRecord(record{Tags: tags, Services: services})
+	return err
 }
 
 const (
