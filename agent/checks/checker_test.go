@@ -110,7 +110,7 @@ func TestAnswers(t *testing.T) {
 		"refuses":         {httpSpec, nil, "critical", "connection refused"},
 		"silent":          {httpSpec, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, "critical", "no answer within 500ms"},
 		"endless body":    {httpSpec, endless("HTTP/1.1 200 OK\r\n\r\n"), "passing", "answers 200"},
-		"endless headers": {httpSpec, endless("HTTP/1.1 200 OK\r\n"), "critical", "does not speak HTTP"},
+		"endless headers": {httpSpec, endless("HTTP/1.1 200 OK\r\n"), "critical", "broke before an answer"},
 		"tcp":             {checks.Spec{TCP: "10.0.0.1:5432", Interval: time.Second}, func(net.Conn) {}, "passing", "accepts"},
 		"tcp refuses":     {checks.Spec{TCP: "10.0.0.1:5432", Interval: time.Second}, nil, "critical", "connection refused"},
 		"grpc garbage":    {checks.Spec{GRPC: "10.0.0.1:5432", Interval: time.Second}, endless("hello"), "critical", ""},
@@ -134,7 +134,9 @@ func TestAnswers(t *testing.T) {
 // endless sends head and then never stops.
 func endless(head string) func(net.Conn) {
 	return func(c net.Conn) {
-		go func() { _, _ = io.Copy(io.Discard, c) }()
+		r := bufio.NewReader(c)
+		_, _ = http.ReadRequest(r)
+		go func() { _, _ = io.Copy(io.Discard, r) }()
 		for s := head; ; s = "X-Filler: " + strings.Repeat("x", 1000) + "\r\n" {
 			if _, err := io.WriteString(c, s); err != nil {
 				return

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -35,10 +36,19 @@ func (c *Checker) probeGRPC(ctx context.Context, target string) (health, output 
 	if service != "" {
 		msg = append(binary.AppendUvarint(frame{1<<3 | 2}, uint64(len(service))), service...)
 	}
-	h2 := new(http.Protocols)
-	h2.SetUnencryptedHTTP2(true)
+	dial, hangUp := c.dialOnce(ctx)
+	defer hangUp()
+	t := &http.Transport{DialContext: dial, DisableCompression: true, MaxResponseHeaderBytes: maxHeader, Protocols: new(http.Protocols)}
+	t.Protocols.SetUnencryptedHTTP2(true)
 	u := url.URL{Scheme: "http", Host: hostport, Path: "/grpc.health.v1.Health/Check"}
-	resp, err := c.ask(ctx, http.MethodPost, u.String(), &msg, h2)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), msg.reader())
+	if err != nil {
+		return Critical, "no address"
+	}
+	req.Header.Set("User-Agent", "peer-check")
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("Te", "trailers")
+	resp, err := t.RoundTrip(req)
 	if err != nil {
 		return Critical, why(err)
 	}
@@ -100,14 +110,16 @@ func servingStatus(b []byte) (uint64, bool) {
 	return status, true
 }
 
-// closer runs more when a body is closed.
-type closer struct {
-	io.ReadCloser
-	more func()
-}
-
-func (c closer) Close() error {
-	err := c.ReadCloser.Close()
-	c.more()
-	return err
+// dialOnce returns a way to dial and one to close what was dialled, also what
+// comes of a dial that is still under way: net/http keeps an HTTP/2 connection
+// whose request was given up.
+func (c *Checker) dialOnce(ctx context.Context) (dial func(context.Context, string, string) (net.Conn, error), hangUp func()) {
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := c.cfg.Dial(ctx, network, addr)
+		if err == nil {
+			context.AfterFunc(over, func() { conn.Close() })
+		}
+		return conn, err
+	}, end
 }

@@ -1,9 +1,12 @@
 package checks
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,8 +15,7 @@ import (
 	"syscall"
 )
 
-// maxHeader bounds what is read of a target's answer, in bytes. Of an HTTP body
-// nothing is.
+// maxHeader bounds what is read of an HTTP answer, in bytes.
 const maxHeader = 64 << 10
 
 // probe asks a target once and says how it is. It returns when ctx is done at
@@ -37,14 +39,28 @@ func (c *Checker) probeTCP(ctx context.Context, addr string) (health, output str
 	return Passing, "accepts connections"
 }
 
+// probeHTTP asks over a connection of its own: a check that went over a kept one
+// would not see that nobody listens any more. The transport of net/http would
+// write to standard error what a target says unasked.
 func (c *Checker) probeHTTP(ctx context.Context, target string) (health, output string) {
-	resp, err := c.ask(ctx, http.MethodGet, target, nil, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return Critical, "no URL"
+	}
+	req.Header.Set("User-Agent", "peer-check")
+	req.Close = true
+	conn, err := c.open(ctx, req.URL)
 	if err != nil {
 		return Critical, why(err)
 	}
-	defer resp.Body.Close()
-	output = fmt.Sprintf("answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	switch code := resp.StatusCode; {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	code, err := exchange(conn, req)
+	if err != nil {
+		return Critical, why(err)
+	}
+	output = fmt.Sprintf("answers %d %s", code, http.StatusText(code))
+	switch {
 	case code >= 200 && code < 300:
 		return Passing, output
 	case code == http.StatusTooManyRequests:
@@ -55,63 +71,41 @@ func (c *Checker) probeHTTP(ctx context.Context, target string) (health, output 
 	return Critical, output
 }
 
-// ask does one HTTP request over a connection of its own: a check that goes
-// over a kept connection would not see that nobody listens any more.
-func (c *Checker) ask(ctx context.Context, method, target string, body *frame, protocols *http.Protocols) (*http.Response, error) {
-	dial, hangUp := c.dialOnce(ctx)
-	t := &http.Transport{
-		// No Proxy: the service is beside this agent.
-		DialContext:            dial,
-		DisableKeepAlives:      protocols == nil,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-		Protocols:              protocols,
+// open connects to the host of u. It uses no proxy: the service is beside this
+// agent.
+func (c *Checker) open(ctx context.Context, u *url.URL) (net.Conn, error) {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	req, err := newRequest(ctx, method, target, body)
-	if err != nil {
-		hangUp()
-		return nil, err
-	}
-	resp, err := t.RoundTrip(req)
-	if err != nil {
-		hangUp()
-		return nil, err
-	}
-	resp.Body = closer{resp.Body, hangUp}
-	return resp, nil
-}
-
-// dialOnce returns a way to dial and one to close what was dialled, also what
-// comes of a dial that is still under way: net/http keeps an HTTP/2 connection
-// whose request was given up.
-func (c *Checker) dialOnce(ctx context.Context) (dial func(context.Context, string, string) (net.Conn, error), hangUp func()) {
-	over, end := context.WithCancel(context.WithoutCancel(ctx))
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := c.cfg.Dial(ctx, network, addr)
-		if err == nil {
-			context.AfterFunc(over, func() { conn.Close() })
-		}
+	conn, err := c.cfg.Dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "https" {
 		return conn, err
-	}, end
-}
-
-func newRequest(ctx context.Context, method, target string, body *frame) (*http.Request, error) {
-	var req *http.Request
-	var err error
-	if body == nil {
-		req, err = http.NewRequestWithContext(ctx, method, target, nil)
-	} else {
-		req, err = http.NewRequestWithContext(ctx, method, target, body.reader())
 	}
-	if err != nil {
+	secure := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
 		return nil, err
 	}
-	req.Header.Set("User-Agent", "peer-check")
-	if body != nil {
-		req.Header.Set("Content-Type", "application/grpc")
-		req.Header.Set("Te", "trailers")
+	return secure, nil
+}
+
+// exchange sends req and returns the status of the answer, whose body it leaves
+// where it is.
+func exchange(conn net.Conn, req *http.Request) (int, error) {
+	if err := req.Write(conn); err != nil {
+		return 0, err
 	}
-	return req, nil
+	r := bufio.NewReader(io.LimitReader(conn, maxHeader))
+	for {
+		resp, err := http.ReadResponse(r, req)
+		if err != nil {
+			return 0, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp.StatusCode, nil
+		}
+	}
 }
 
 // why says in a line of ours what went wrong: what a target sends is not shown.
@@ -131,8 +125,8 @@ func why(err error) string {
 		return "unknown host " + dns.Name
 	case errors.As(err, &op):
 		return op.Op + ": " + op.Err.Error()
-	case strings.Contains(err.Error(), "malformed HTTP"), strings.Contains(err.Error(), "too large"), strings.Contains(err.Error(), "exceeded"):
-		return "what answers does not speak HTTP as it should"
+	case strings.Contains(err.Error(), "malformed"):
+		return "what answers does not speak HTTP"
 	case strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"):
 		return err.Error()
 	}
