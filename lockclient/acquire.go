@@ -74,7 +74,7 @@ func (c *Client) ask(ctx context.Context, r *request) (a answer, sent moment, en
 		}
 		sent = now()
 		var reply string
-		reply, ended, err = c.call(ctx, acquireScript, r.question(&c.ear))
+		reply, ended, err = c.call(ctx, acquireScript, r.question())
 		if err != nil {
 			return answer{}, sent, ended, err
 		}
@@ -100,12 +100,14 @@ func untouched(err error) bool {
 
 // granted makes the lock of r, which is valid until expires less its margin.
 func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, expires moment) (*Lock, error) {
-	c.dismiss(r)
 	l := &Lock{c: c, r: r, fence: fence, until: expires.add(-margin(r.ttl)), values: ctx}
 	if r.limit != limitAlone {
 		l.value = encodeValue(r.id, fence, since, r.meta)
 	}
-	if !l.start() {
+	// It is held before it no longer waits: at no time is its id unknown here.
+	ok := l.start()
+	c.dismiss(r)
+	if !ok {
 		c.forget(r, nil)
 		if c.closing.Load() {
 			return nil, ErrClosed

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,20 +24,21 @@ const closeGrace = 2 * time.Second
 // listen (from the first waiter on), and short-lived ones: a call that its
 // caller may leave, a renewal, a beat of a queue, a goodbye. Close waits for all.
 type Client struct {
-	cfg      Config
-	addr     string
-	id       string // node/instance
-	seq      atomic.Uint64
-	meta     string // for cfg.TTL
-	ttlMS    string
-	calls    redis.UniversalClient
-	renewals redis.UniversalClient
-	batcher  batcher
-	teaching atomic.Bool
-	gate     *dialGate
-	events   *events
-	health   health
-	ear      ear
+	cfg       Config
+	addr      string
+	id        string // node/instance
+	seq       atomic.Uint64
+	meta      string // for cfg.TTL
+	ttlMS     string
+	calls     redis.UniversalClient
+	renewals  redis.UniversalClient
+	batcher   batcher
+	teaching  atomic.Bool
+	gate      *dialGate
+	events    *events
+	health    health
+	clustered bool
+	ear       *ear // for all locks, unless clustered
 
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
@@ -51,6 +53,7 @@ type Client struct {
 	held    map[string]*Lock    // by id
 	waiters map[string]*request // by id, before their first question is asked
 	queues  map[string]*queue   // by name
+	ears    map[string]*ear     // by name, when clustered
 }
 
 // Start returns a client of the Redis that cfg names, and tries to reach it in
@@ -76,12 +79,14 @@ func Start(cfg Config) (*Client, error) {
 		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL, false),
 		ttlMS: strconv.FormatInt(cfg.TTL.Milliseconds(), 10),
 		calls: calls, renewals: renewals, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
-		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{},
+		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{},
 	}
 	c.batcher.rdb = calls
 	c.health.troubled.Store(true)
-	c.ear.channel = cfg.Prefix + processChannel + c.id
+	c.health.pinged.Store(math.MinInt64 / 2)
 	c.life, c.end = context.WithCancel(context.Background())
+	_, c.clustered = calls.(*redis.ClusterClient)
+	c.ear = c.newEar(cfg.Prefix+processChannel+c.id, false)
 	c.events = startEvents(cfg.OnEvent)
 	c.background(c.watchHealth)
 	return c, nil
@@ -192,6 +197,7 @@ type request struct {
 	limit   string        // limitAlone, or with how many it is shared
 	command *string
 	onWait  func(Waiting)
+	ear     *ear // nil for a try that has not got it yet
 
 	// What the scripts are sent. Only one question is under way at a time; one
 	// that was left open keeps these to itself.
@@ -255,16 +261,21 @@ func (c *Client) request(name string, wait bool, opts []Option) (*request, error
 }
 
 // question returns the arguments of acquire.lua.
-func (r *request) question(ear *ear) []any {
-	if r.claim == 0 && r.limit == limitAlone && r.asks == 0 {
+func (r *request) question() []any {
+	if r.ear == nil && r.limit == limitAlone && r.asks == 0 {
 		r.rest = tryAlone
 	} else {
 		b := append(make([]byte, 0, 128), r.limit...)
 		b = strconv.AppendInt(append(b, ' '), r.claim.Milliseconds(), 10)
 		b = strconv.AppendInt(append(b, ' '), int64(min(r.asks, 1)), 10)
 		b = append(append(b, ' '), r.place...)
-		b = append(append(b, ' '), ear.letter()...)
-		r.rest = string(append(append(b, ' '), ear.channel...))
+		if r.ear == nil {
+			b = append(b, " p -"...)
+		} else {
+			b = append(append(b, ' '), r.ear.letter()...)
+			b = append(append(b, ' '), r.ear.channel...)
+		}
+		r.rest = string(b)
 	}
 	r.asks++
 	return append(r.args[:argOwn], &r.id, &r.ttlMS, &r.meta, &r.rest)

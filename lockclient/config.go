@@ -3,6 +3,7 @@ package lockclient
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,9 +28,15 @@ const (
 // Config configures a Client. The zero value of every field but URL means its
 // default.
 type Config struct {
-	// URL names the Redis: redis://[user:password@]host:port[/db],
-	// rediss://… for TLS, unix:///path. Required. It is never logged.
+	// URL names the Redis: redis://[user:password@]host:port[/db], or
+	// unix:///path[?db=n]; redis+sentinel://host,host/NAME[/db] is the primary
+	// that Sentinels know as NAME (with sentinel_username and sentinel_password
+	// as parameters), redis+cluster://host,host a Cluster of Redis 7 or later.
+	// rediss in place of redis is TLS. Required. It is never logged.
 	URL string
+	// TLS is used when URL says so. Default: the system's certificate
+	// authorities.
+	TLS *tls.Config
 	// Username goes with PasswordFile, before one of URL. Default: URL's.
 	Username string
 	// PasswordFile holds the password; a last newline is dropped. A file that

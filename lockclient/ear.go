@@ -1,6 +1,7 @@
 package lockclient
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -9,64 +10,128 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// processChannel starts the name of a channel, after the prefix; the process's
-// id, which is that of its client, follows.
-const processChannel = "process:"
+const (
+	// processChannel starts the name of a channel, after the prefix; the
+	// process's id, which is that of its client, follows.
+	processChannel = "process:"
+	// lockChannel does on a Cluster, after the lock's key.
+	lockChannel = ":c:"
+	// earPing is how often the subscription is tested while nothing is heard.
+	earPing = 10 * time.Second
+	// slowly is added to the attempts after which one gives up hope, for now.
+	slowly = 100
+)
 
-// earPing is how often the subscription is tested while nothing is heard.
-const earPing = 10 * time.Second
-
-// An ear is a process's subscription to its one channel. It is opened by the
-// first waiter, or by a hold that lasts, and stays open until Close.
+// An ear is a subscription to the one channel where this process is called: one
+// for all locks, or on a Cluster, where a channel lives with its slot, one for
+// each lock. It is opened by the first waiter, or by a hold that lasts. The one
+// for all stays open until Close, the others as long as somebody needs them.
+//
+// Goroutine: listen, once it is open.
 type ear struct {
-	channel    string // where this process is called
+	c          *Client
+	channel    string
+	sharded    bool
+	life       context.Context
+	end        context.CancelFunc
 	opened     atomic.Bool
 	subscribed atomic.Bool
+	users      int   // guarded by Client.mu
 	err        error // why it cannot be opened; guarded by Client.mu
+}
+
+func (c *Client) newEar(channel string, sharded bool) *ear {
+	e := &ear{c: c, channel: channel, sharded: sharded}
+	e.life, e.end = context.WithCancel(c.life)
+	return e
+}
+
+// lend returns the ear for r's lock, until it is given back. The caller holds
+// c.mu.
+func (c *Client) lend(r *request) *ear {
+	if !c.clustered {
+		return c.ear
+	}
+	e := c.ears[r.name]
+	if e == nil {
+		e = c.newEar(r.keys[0]+lockChannel+c.id, true)
+		c.ears[r.name] = e
+	}
+	e.users++
+	return e
+}
+
+// giveBack undoes lend. The caller holds c.mu.
+func (c *Client) giveBack(r *request) {
+	if !c.clustered || r.ear == nil {
+		return
+	}
+	r.ear.users--
+	if r.ear.users == 0 {
+		r.ear.end()
+		delete(c.ears, r.name)
+	}
+}
+
+// caller is how to call the holder with an id from its ear: a command, and what
+// its channel starts with.
+func (c *Client) caller(k *keys) (command, channel string) {
+	if c.clustered {
+		return "SPUBLISH", k[0] + lockChannel
+	}
+	return "PUBLISH", c.cfg.Prefix + processChannel
 }
 
 // letter says to the scripts how this process is called, see handover.lua.
 func (e *ear) letter() string {
-	if e.subscribed.Load() {
+	switch {
+	case e.sharded && e.subscribed.Load():
+		return "S"
+	case e.sharded:
+		return "s"
+	case e.subscribed.Load():
 		return "P"
 	}
 	return "p"
 }
 
-// slowly is added to the attempts after which one gives up hope, for now.
-const slowly = 100
-
-func (c *Client) openEar() {
-	if !c.ear.opened.CompareAndSwap(false, true) {
-		return
+// open begins to listen, the first time.
+func (e *ear) open() {
+	if e.opened.CompareAndSwap(false, true) {
+		e.c.background(e.listen)
 	}
-	c.background(c.listen)
 }
 
 // listen keeps the subscription up, and acts on what it hears.
-func (c *Client) listen() {
-	for attempt := 0; c.life.Err() == nil; attempt++ {
-		err := c.hear(func() { attempt = 0 })
-		c.ear.subscribed.Store(false)
-		if c.life.Err() != nil {
+func (e *ear) listen() {
+	for attempt := 0; e.life.Err() == nil; attempt++ {
+		err := e.hear(func() { attempt = 0 })
+		e.subscribed.Store(false)
+		if e.life.Err() != nil {
 			return
 		}
-		err = explain(c.addr, err)
-		c.cfg.Logger.Debug("subscription broke", "addr", c.addr, "err", err)
+		err = explain(e.c.addr, err)
+		e.c.cfg.Logger.Debug("subscription broke", "addr", e.c.addr, "err", err)
 		if lasting(err) {
-			c.deaf(err)
+			e.deaf(err)
 			attempt += slowly
 		}
-		c.pause(c.life, attempt)
+		e.c.pause(e.life, attempt)
 	}
 }
 
 // hear subscribes and returns when that broke; up is called when it stood.
-func (c *Client) hear(up func()) error {
-	life := forLife(c.life)
-	ps := c.calls.Subscribe(life)
+func (e *ear) hear(up func()) error {
+	life := forLife(e.life)
+	var ps *redis.PubSub
+	subscribe := (*redis.PubSub).Subscribe
+	if e.sharded {
+		ps, subscribe = e.c.calls.SSubscribe(life), (*redis.PubSub).SSubscribe
+	} else {
+		ps = e.c.calls.Subscribe(life)
+	}
 	defer ps.Close()
-	if err := ps.Subscribe(life, c.ear.channel); err != nil {
+	if err := subscribe(ps, life, e.channel); err != nil {
 		return err
 	}
 	asked := true // for a sign of life: the confirmation
@@ -89,72 +154,64 @@ func (c *Client) hear(up func()) error {
 			return err
 		}
 		asked = false
-		c.overhear(msg, up)
-	}
-}
-
-// overhear acts on one thing heard.
-func (c *Client) overhear(msg any, up func()) {
-	switch msg := msg.(type) {
-	case *redis.Subscription:
-		up()
-		c.ear.subscribed.Store(true)
-		c.askAgain()
-	case *redis.Message:
-		m, ok := decodeMessage(msg.Payload)
-		switch {
-		case !ok:
-			c.cfg.Logger.Debug("message not understood", "addr", c.addr)
-		case m.kind == "grant":
-			c.pushed(m)
-		case m.kind == "lost":
-			c.mu.Lock()
-			l := c.held[m.id]
-			c.mu.Unlock()
-			if l != nil && l.fence == m.fence {
-				l.forced()
-			}
+		switch msg := msg.(type) {
+		case *redis.Subscription:
+			up()
+			e.subscribed.Store(true)
+			e.askAgain()
+		case *redis.Message:
+			e.c.told(msg.Payload)
 		}
 	}
 }
 
 // askAgain has every waiter ask again: what was said before now went unheard.
-func (c *Client) askAgain() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ear.err = nil
-	for _, q := range c.queues {
+func (e *ear) askAgain() {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	e.err = nil
+	for _, q := range e.c.queues {
 		for _, r := range q.waiters {
-			r.askAgain()
+			if r.ear == e {
+				r.askAgain()
+			}
 		}
 	}
 }
 
 // deaf tells the waiters, and those to come, that this process cannot be called.
-func (c *Client) deaf(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ear.err = err
-	for _, q := range c.queues {
+func (e *ear) deaf(err error) {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	e.err = err
+	for _, q := range e.c.queues {
 		for _, r := range q.waiters {
-			r.err = err
-			r.signal()
+			if r.ear == e {
+				r.err = err
+				r.signal()
+			}
 		}
 	}
 }
 
-// pushed hands a grant to its waiter. One that nobody waits for any more goes
-// back.
-func (c *Client) pushed(m message) {
+// told acts on what was said to this process.
+func (c *Client) told(payload string) {
+	m, ok := decodeMessage(payload)
+	if !ok {
+		c.cfg.Logger.Debug("message not understood", "addr", c.addr)
+		return
+	}
 	c.mu.Lock()
-	r := c.waiters[m.id]
-	_, held := c.held[m.id]
-	if r != nil && m.fence > r.fence {
+	r, l := c.waiters[m.id], c.held[m.id]
+	if m.kind == "grant" && r != nil && m.fence > r.fence {
 		r.grant = &m
 		r.signal()
 	}
 	c.mu.Unlock()
-	if r == nil && !held {
+	switch {
+	case m.kind == "lost" && l != nil && l.fence == m.fence:
+		l.forced()
+	case m.kind == "grant" && r == nil && l == nil:
 		// A question left open has put it into the queue after the goodbye.
 		if name, ok := nameOf(c.cfg.Prefix, m.key); ok {
 			c.forget(&request{keys: lockKeys(c.cfg.Prefix, name), id: m.id, ttl: max(m.claim, MinTTL)}, nil)

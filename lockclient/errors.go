@@ -167,7 +167,7 @@ func explain(addr string, err error) error {
 				return u
 			}
 		}
-		if strings.Contains(text, "ACL failure in script") {
+		if strings.Contains(text, "ACL failure in script") || strings.Contains(text, "The user executing the script can't") {
 			u.Cause, u.Fix = CausePermission, "give the ACL user the rights that the lock needs, see the package documentation"
 		}
 		return u

@@ -40,6 +40,7 @@ type health struct {
 	troubled    atomic.Bool // not known to be up, or lastErr is set
 	latency     atomic.Int64
 	floor       atomic.Int64 // of latency, creeping up
+	pinged      atomic.Int64 // when the last ping was answered, since began
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
 	renewed     atomic.Uint64
@@ -93,6 +94,8 @@ func (c *Client) heardError(ctx context.Context, err error) {
 	}
 	switch {
 	case u.Cause == CauseWrongType: // one key's trouble
+	case u.Cause == CauseTimeout && time.Since(began)-time.Duration(c.health.pinged.Load()) < pingEvery*3/2:
+		// A question of long ago, on a connection that is no more.
 	case u.replied() && u.Cause != CausePassword && u.Cause != CauseLoading:
 		c.turn(true, err) // it is there, and refuses
 	default:
@@ -173,6 +176,7 @@ func (c *Client) ping() {
 	if err == nil {
 		took := int64(time.Since(start))
 		c.health.latency.Store(took)
+		c.health.pinged.Store(int64(time.Since(began)))
 		floor := c.health.floor.Load()
 		if floor += floor / 10; floor == 0 || took < floor {
 			floor = took

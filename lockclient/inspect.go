@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Info is what Redis knows of a lock.
@@ -117,21 +120,13 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 func (c *Client) list(ctx context.Context) ([]Info, error) {
 	names := map[string]bool{}
 	pattern := globEscaper.Replace(c.cfg.Prefix) + "{*"
-	for cursor := uint64(0); ; {
-		found, next, err := c.calls.Scan(ctx, cursor, pattern, 1000).Result()
-		err = explain(c.addr, err)
-		c.heard(ctx, err)
-		if err != nil {
-			return nil, err
+	err := c.scan(ctx, pattern, func(key string) {
+		if name, ok := nameOf(c.cfg.Prefix, key); ok && !strings.HasSuffix(key, "}:f") {
+			names[name] = true
 		}
-		for _, key := range found {
-			if name, ok := nameOf(c.cfg.Prefix, key); ok && !strings.HasSuffix(key, "}:f") {
-				names[name] = true
-			}
-		}
-		if cursor = next; cursor == 0 {
-			break
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	infos := []Info{}
 	for name := range names {
@@ -147,6 +142,34 @@ func (c *Client) list(ctx context.Context) ([]Info, error) {
 	return infos, nil
 }
 
+// scan calls each for every key that matches pattern, on every primary, one call
+// at a time.
+func (c *Client) scan(ctx context.Context, pattern string, each func(key string)) error {
+	var mu sync.Mutex
+	on := func(ctx context.Context, rdb redis.Cmdable) error {
+		for cursor := uint64(0); ; {
+			keys, next, err := rdb.Scan(ctx, cursor, pattern, 1000).Result()
+			err = explain(c.addr, err)
+			c.heard(ctx, err)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			for _, key := range keys {
+				each(key)
+			}
+			mu.Unlock()
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+		}
+	}
+	if cluster, ok := c.calls.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return on(ctx, node) })
+	}
+	return on(ctx, c.calls)
+}
+
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
 // ForceRelease takes the lock name from all who hold it, tells them, and calls
@@ -160,7 +183,7 @@ func (c *Client) ForceRelease(ctx context.Context, name string) (Info, error) {
 	}
 	k := lockKeys(c.cfg.Prefix, name)
 	args := arguments(&k, 2)
-	args[argOwn], args[argOwn+1] = "PUBLISH", c.cfg.Prefix+processChannel
+	args[argOwn], args[argOwn+1] = c.caller(&k)
 	reply, _, err := detach(c, ctx, func(ctx context.Context) ([]any, error) {
 		return c.runSlice(ctx, c.calls, forceScript, args)
 	})

@@ -33,8 +33,9 @@ type Lock struct {
 	timer   *time.Timer
 	due     moment // of the next renewal
 	settled bool
-	tries   int // renewals under way
-	attempt int // failed ones in a row
+	byHand  bool // only Renew renews it
+	tries   int  // renewals under way
+	attempt int  // failed ones in a row
 
 	release    sync.Once
 	releaseErr error
@@ -73,6 +74,7 @@ func (l *Lock) start() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.c.held[l.r.id] = l
+	l.r.ear = l.c.lend(l.r)
 	l.timer = time.AfterFunc(first, l.tick)
 	return true
 }
@@ -163,6 +165,7 @@ func (l *Lock) lose(reason error, tidy bool) {
 func (c *Client) drop(l *Lock) {
 	c.mu.Lock()
 	delete(c.held, l.r.id)
+	c.giveBack(l.r)
 	c.mu.Unlock()
 }
 

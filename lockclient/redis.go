@@ -3,14 +3,11 @@ package lockclient
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,10 +28,13 @@ const (
 var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
 // options reads what cfg says of Redis: its URL and its password file.
-func options(cfg Config) (*redis.Options, error) {
-	opt, err := redis.ParseURL(cfg.URL)
+func options(cfg Config) (*redis.UniversalOptions, error) {
+	opt, err := parseURL(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("parse redis url: %w", withoutURL(err))
+		return nil, fmt.Errorf("parse redis url: %w", err)
+	}
+	if opt.TLSConfig != nil && cfg.TLS != nil {
+		opt.TLSConfig = cfg.TLS
 	}
 	if cfg.Username != "" {
 		opt.Username = cfg.Username
@@ -84,7 +84,12 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 				return nil, err
 			}
 			if tlsConfig != nil {
-				secure := tls.Client(conn, tlsConfig)
+				cfg := tlsConfig
+				if cfg.ServerName == "" {
+					cfg = cfg.Clone()
+					cfg.ServerName, _, _ = net.SplitHostPort(addr)
+				}
+				secure := tls.Client(conn, cfg)
 				if err := secure.HandshakeContext(ctx); err != nil {
 					conn.Close()
 					return nil, err
@@ -99,18 +104,10 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 		}
 		return conn, nil
 	}
+	opt.TLSConfig = nil // the dialer sees to it
 	small := *opt
 	small.PoolSize, small.MaxIdleConns = 4, 2
-	return redis.NewClient(opt), redis.NewClient(&small), opt.Addr, nil
-}
-
-// withoutURL drops from an error of net/url the URL, which has the password.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return errors.New(u.Op + ": it is malformed: use redis://host:port")
-	}
-	return err
+	return redis.NewUniversalClient(opt), redis.NewUniversalClient(&small), address(opt), nil
 }
 
 func readPassword(file string) (string, error) {
@@ -126,65 +123,4 @@ func readPassword(file string) (string, error) {
 		return "", fmt.Errorf("read redis password: %w", err)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
-}
-
-// A dialGate keeps failing dials to about one a second for the whole client.
-// Those in between fail at once with the last error. It has no goroutine.
-type dialGate struct {
-	shut atomic.Bool // since failed, until answered
-
-	mu      sync.Mutex
-	tokens  float64
-	refill  time.Time
-	lastErr error
-}
-
-const (
-	dialBurst = 3.0 // failing dials in one instant
-	dialRate  = 1.0 // and then a second
-)
-
-func (g *dialGate) dial(ctx context.Context, dial func() (net.Conn, error)) (net.Conn, error) {
-	if err := g.enter(time.Now()); err != nil {
-		return nil, err
-	}
-	conn, err := dial()
-	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		g.failed(err)
-	}
-	return conn, err
-}
-
-// enter takes a token, or returns the last error when there is none.
-func (g *dialGate) enter(now time.Time) error {
-	if !g.shut.Load() {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.tokens = min(dialBurst, g.tokens+dialRate*now.Sub(g.refill).Seconds())
-	g.refill = now
-	if g.tokens < 1 {
-		return g.lastErr
-	}
-	g.tokens--
-	return nil
-}
-
-// failed shuts the gate: a dial, or the handshake after it, went wrong.
-func (g *dialGate) failed(err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.shut.Load() {
-		g.tokens, g.refill = dialBurst-1, time.Now()
-	}
-	g.lastErr = err
-	g.shut.Store(true)
-}
-
-// answered opens the gate: a command went through.
-func (g *dialGate) answered() {
-	if g.shut.Load() {
-		g.shut.Store(false)
-	}
 }

@@ -26,12 +26,15 @@ func (l *Lock) tick() {
 	case l.due.after(t):
 		l.arm(t) // renewed while the timer fired
 		l.mu.Unlock()
-	case !l.settled && c.renewals.PoolStats().IdleConns > 0:
+	case !l.settled && (l.byHand || c.renewals.PoolStats().IdleConns > 0):
 		l.settled = true
 		l.due = t.add(left / 3)
+		if l.byHand {
+			l.due = l.until
+		}
 		l.arm(t)
 		l.mu.Unlock()
-		c.openEar()
+		l.r.ear.open()
 	default:
 		// The first renewal comes early when there is no connection for it yet:
 		// making one may take longer than an answer.
@@ -49,7 +52,7 @@ func (l *Lock) tick() {
 		l.tries++
 		l.mu.Unlock()
 		if settle {
-			c.openEar()
+			l.r.ear.open()
 		}
 		l.renew(left)
 	}
@@ -60,8 +63,9 @@ func (l *Lock) arm(t moment) {
 	l.timer.Reset(max(min(l.until.sub(t), l.due.sub(t)), 0))
 }
 
-// renew asks once, and waits for the answer as long as the lock is valid.
-func (l *Lock) renew(left time.Duration) {
+// renew asks once, and waits for the answer as long as the lock is valid. It
+// returns nil, a *LostError or why there is no answer.
+func (l *Lock) renew(left time.Duration) error {
 	c := l.c
 	ctx, cancel := context.WithTimeout(c.life, left)
 	sent := now()
@@ -79,8 +83,8 @@ func (l *Lock) renew(left time.Duration) {
 	l.mu.Lock()
 	l.tries--
 	if l.state != stateHeld {
-		l.mu.Unlock() // too late: it revives nothing
-		return
+		defer l.mu.Unlock()
+		return l.err // too late: it revives nothing
 	}
 	var u *UnavailableError
 	switch {
@@ -90,19 +94,23 @@ func (l *Lock) renew(left time.Duration) {
 		l.extend(sent)
 		l.mu.Unlock()
 		c.health.renewed.Add(1)
+		return nil
 	case errors.Is(err, ErrExpired), errors.Is(err, ErrStolen):
 		l.lose(err, false)
 	case errors.As(err, &u) && u.Cause == CauseWrongType:
 		l.lose(err, false)
 	default:
 		// The deadline decides. Until then try again, not all at one time.
-		t := now()
-		l.due = t.add(min(c.backoff(l.attempt), l.r.ttl/6))
-		l.attempt++
-		l.arm(t)
+		if t := now(); !l.byHand {
+			l.due = t.add(min(c.backoff(l.attempt), l.r.ttl/6))
+			l.attempt++
+			l.arm(t)
+		}
 		l.mu.Unlock()
 		c.health.renewFailed.Add(1)
+		return err
 	}
+	return l.Err()
 }
 
 // extend moves the deadline after a renewal that was sent at sent. The caller
@@ -115,8 +123,11 @@ func (l *Lock) extend(sent moment) {
 	}
 	l.until = until
 	t := now()
-	left := until.sub(t)
-	l.due = t.add(left/3 + jitter(left/60))
+	if left := until.sub(t); l.byHand {
+		l.due = until
+	} else {
+		l.due = t.add(left/3 + jitter(left/60))
+	}
 	l.arm(t)
 }
 

@@ -13,6 +13,7 @@ import (
 func (c *Client) enlist(r *request) {
 	c.mu.Lock()
 	c.waiters[r.id] = r
+	r.ear = c.lend(r)
 	c.mu.Unlock()
 }
 
@@ -24,6 +25,7 @@ func (c *Client) dismiss(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.waiters, r.id)
+	c.giveBack(r)
 	if q := c.queues[r.name]; q != nil {
 		if i := slices.Index(q.waiters, r); i >= 0 {
 			q.waiters = slices.Delete(q.waiters, i, i+1)
@@ -39,7 +41,7 @@ func (c *Client) dismiss(r *request) {
 // put it into the queue.
 func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*Lock, error) {
 	c.join(r, sent, a)
-	c.openEar()
+	r.ear.open()
 	var told Waiting
 	for attempt := 0; ; {
 		c.mu.Lock()
@@ -140,7 +142,7 @@ func (c *Client) join(r *request, sent moment, a answer) {
 		c.queues[r.name] = q
 	}
 	q.waiters = append(q.waiters, r)
-	r.err = c.ear.err
+	r.err = r.ear.err
 	c.mu.Unlock()
 	c.note(r, sent, a)
 }
@@ -214,7 +216,7 @@ func (c *Client) beat(q *queue) {
 	var failed error
 	for part := range slices.Chunk(waiters, maxBeat) {
 		args := arguments(&q.keys, 1+len(part))
-		args[argOwn] = c.ear.letter()
+		args[argOwn] = part[0].ear.letter()
 		for i, r := range part {
 			args[argOwn+1+i] = &r.id
 		}
