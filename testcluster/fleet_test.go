@@ -36,6 +36,10 @@ func TestManyJoinAtOnce(t *testing.T) {
 		spread time.Duration
 	}{{32, 0}, {50, 50 * ms}, {100, 0}}
 	for _, tt := range tests {
+		if raceDetector && tt.n > 50 {
+			t.Logf("%d members are for a run without the race detector", tt.n)
+			continue
+		}
 		t.Run(fmt.Sprintf("members=%d,spread=%v", tt.n, tt.spread), func(t *testing.T) {
 			in(t, func(w *World) {
 				nodes := []*Node{w.Start(Spec{Name: "seed"})}

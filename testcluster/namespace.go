@@ -136,12 +136,13 @@ func (ns *namespaces) rules() error {
 			all = append(all, ns.lonely(h)...)
 		}
 	}
-	script := "add table bridge peer\ndelete table bridge peer\ntable bridge peer {\n chain between {\n  type filter hook forward priority 0; policy accept;\n"
+	var script strings.Builder
+	script.WriteString("add table bridge peer\ndelete table bridge peer\ntable bridge peer {\n chain between {\n  type filter hook forward priority 0; policy accept;\n")
 	for _, rule := range all {
-		script += "  " + rule + "\n"
+		script.WriteString("  " + rule + "\n")
 	}
 	cmd := exec.Command("ip", "netns", "exec", ns.name, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(script + " }\n}\n")
+	cmd.Stdin = strings.NewReader(script.String() + " }\n}\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("nft: %w: %s", err, out)
 	}

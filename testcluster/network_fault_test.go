@@ -52,16 +52,17 @@ func TestLossyNetwork(t *testing.T) {
 				link := testcluster.Wire
 				link.Loss = tt.loss
 				w.Net().SetDefault(link)
-				w.Sleep(10 * time.Minute)
+				during := span(10*time.Minute, 10*time.Minute)
+				w.Sleep(during)
 				victims := map[string]bool{}
 				for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" }) {
 					victims[s.Event.Member.Name] = true
 				}
 				if len(victims) > tt.allowed {
-					w.Errorf("%v %% loss for 10 min: %d of 32 were called failed, want at most %d", 100*tt.loss, len(victims), tt.allowed)
+					w.Errorf("%v %% loss for %v: %d of 32 were called failed, want at most %d", 100*tt.loss, during, len(victims), tt.allowed)
 				}
 				doubts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "suspect" })
-				w.Logf("%v %% loss for 10 min: %d failed, %d single views of a suspect", 100*tt.loss, len(victims), len(doubts))
+				w.Logf("%v %% loss for %v: %d failed, %d single views of a suspect", 100*tt.loss, during, len(victims), len(doubts))
 				w.Net().SetDefault(testcluster.Wire)
 				w.Whole(nodes, 10*time.Second)
 			}, virtual)
@@ -131,11 +132,11 @@ func TestUDPBlocked(t *testing.T) {
 		w.Whole(nodes, 0)
 		for _, n := range nodes {
 			s := w.Status(n)
-			text := strings.Join(append(s.Verdict.Reasons, s.Verdict.Text), " ")
+			said := append(s.Verdict.Reasons, s.Verdict.Text)
 			for _, warning := range s.Warnings {
-				text += " " + warning.Text
+				said = append(said, warning.Text)
 			}
-			if !strings.Contains(text, "UDP") {
+			if !strings.Contains(strings.Join(said, "\n"), "UDP") {
 				w.Errorf("%s does not say that UDP is blocked: %+v %+v", n.Name, s.Verdict, s.Warnings)
 			}
 		}
@@ -152,10 +153,7 @@ func TestSlowQuarter(t *testing.T) {
 		w.Whole(nodes, 10*time.Second)
 		w.Sleep(10 * time.Second)
 		slow, healthy := nodes[24:], nodes[:24]
-		during := time.Minute
-		if long() {
-			during = 3 * time.Minute
-		}
+		during := span(time.Minute, 3*time.Minute)
 		start := time.Now()
 		for time.Since(start) < during {
 			for _, n := range slow {
@@ -230,7 +228,13 @@ func TestForgedAndGarbage(t *testing.T) {
 		for i, n := range nodes {
 			to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(n.Addr()))
 			for _, b := range [][]byte{
-				forgedAlive("mallory"), forgedAlive(twin), forgedAlive("mallory#00000000000000ff"), {}, {0}, {4}, {244}, {255}, {10},
+				forgedAlive("mallory"), forgedAlive(twin), forgedAlive("mallory#00000000000000ff"),
+				{},
+				{0},
+				{4},
+				{244},
+				{255},
+				{10},
 				[]byte(strings.Repeat("\xff", 1400)), []byte("GET / HTTP/1.1\r\n\r\n"),
 			} {
 				for _, packet := range [][]byte{b, labelled("peer", b)} {

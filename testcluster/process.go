@@ -35,10 +35,11 @@ func (p processes) host(n *Node) host {
 	return h
 }
 
-func (p processes) redis() Redis         { return StartAnyRedis(p.t) }
+func (p processes) redis() Redis { return StartAnyRedis(p.t) }
 func (p processes) cut([]*Node, []*Node) { p.t.Fatal("this world has one network that cannot be cut") }
-func (p processes) isolate(*Node)        { p.t.Fatal("this world has one network that cannot be cut") }
-func (p processes) heal()                {}
+
+func (p processes) isolate(*Node) { p.t.Fatal("this world has one network that cannot be cut") }
+func (p processes) heal()         {}
 
 // processHost is a place for one peer process.
 type processHost struct {

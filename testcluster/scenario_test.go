@@ -255,11 +255,7 @@ func TestHealedPartition(t *testing.T) {
 	cuts := []struct {
 		n   int
 		cut time.Duration
-	}{{8, 10 * time.Second}, {8, time.Minute}, {32, time.Minute}, {8, 2 * time.Hour}}
-	if long() {
-		cuts = append(cuts, cuts[3])
-		cuts[4].cut = 24 * time.Hour
-	}
+	}{{8, 10 * time.Second}, {8, time.Minute}, {32, time.Minute}, {8, span(2*time.Hour, 24*time.Hour)}}
 	for _, tt := range cuts {
 		t.Run(fmt.Sprintf("members=%d,cut=%v", tt.n, tt.cut), func(t *testing.T) {
 			in(t, func(w *World) {
@@ -322,6 +318,19 @@ func TestHealedCut(t *testing.T) {
 
 // long says whether the rows that take minutes are wanted too.
 func long() bool { return os.Getenv("PEER_TEST_LONG") != "" }
+
+// span returns how much virtual time a scenario gets: short, or all when the
+// long rows are wanted, or less than short under the race detector, where an
+// hour is as instructive and five times as dear.
+func span(short, all time.Duration) time.Duration {
+	switch {
+	case long():
+		return all
+	case raceDetector:
+		return short / 4
+	}
+	return short
+}
 
 func TestFullRestartWithoutSeeds(t *testing.T) {
 	in(t, func(w *World) {

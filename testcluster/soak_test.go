@@ -99,10 +99,7 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lasts := 2 * time.Hour
-	if long() {
-		lasts = 7 * 24 * time.Hour
-	}
+	lasts := span(2*time.Hour, 7*24*time.Hour)
 	in(t, func(w *World) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		nodes := w.StartMany(5)
