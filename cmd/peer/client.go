@@ -22,23 +22,22 @@ func clientFlags(more ...cli.Flag) []cli.Flag {
 }
 
 // client returns a client for the agent that --addr, the environment or the
-// configuration file names, in this order.
+// configuration file names, in this order. Only the file's own agent is shown
+// the token that the file names.
 func (inv *invocation) client() (*api.Client, error) {
 	addr := inv.flag("addr")
 	if addr == "" {
-		addr = inv.env("PEER_HTTP_ADDR")
+		addr = inv.envAddr()
 	}
 	tokenFile := inv.env("PEER_HTTP_TOKEN_FILE")
-	if addr == "" || tokenFile == "" {
+	if addr == "" {
 		cfg, err := inv.fileOnly()
 		if err != nil {
 			return nil, err
 		}
-		if addr == "" {
-			addr = agentAddr(cfg)
-			if tokenFile == "" {
-				tokenFile = cfg.HTTP.TokenFile
-			}
+		addr = agentAddr(cfg)
+		if tokenFile == "" {
+			tokenFile = cfg.HTTP.TokenFile
 		}
 	}
 	var opts []api.Option
@@ -61,6 +60,18 @@ func (inv *invocation) client() (*api.Client, error) {
 		return nil, inv.usage("%v", err)
 	}
 	return c, nil
+}
+
+// envAddr is the agent that the environment names, or empty. The variables are
+// also the agent's own settings.
+func (p *program) envAddr() string {
+	if addr := p.env("PEER_HTTP_ADDR"); addr != "" && addr != "none" {
+		return addr
+	}
+	if socket := p.env("PEER_HTTP_SOCKET"); socket != "" {
+		return "unix://" + socket
+	}
+	return ""
 }
 
 // fileOnly reads the configuration file for a verb that asks an agent: a file

@@ -144,7 +144,7 @@ func (p *program) completeValue(ctx context.Context, flag string) []string {
 
 // quietClient is a client for names in a completion, or nil.
 func (p *program) quietClient() *api.Client {
-	addr := p.env("PEER_HTTP_ADDR")
+	addr := p.envAddr()
 	if addr == "" {
 		if path, _ := p.configPath(""); path != "" {
 			addr = agentAddrOf(path)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
 	"sort"
@@ -90,7 +91,7 @@ func runConfigShow(inv *invocation) error {
 		return err
 	}
 	given := make(map[string]string)
-	for path, v := range leaves(reflect.ValueOf(cfg), "") {
+	for path, v := range leaves(reflect.ValueOf(cfg)) {
 		if !v.IsZero() {
 			given[path] = inv.origin(path)
 		}
@@ -110,7 +111,7 @@ func runConfigShow(inv *invocation) error {
 	}
 	t := &table{}
 	t.header("SETTING", "VALUE", "FROM")
-	for path, v := range leaves(reflect.ValueOf(cfg), "") {
+	for path, v := range leaves(reflect.ValueOf(cfg)) {
 		from := given[path]
 		if from == "" {
 			from = "default"
@@ -122,11 +123,8 @@ func runConfigShow(inv *invocation) error {
 
 // withDefaults fills in what DefaultConfig has and c has not.
 func withDefaults(c agent.Config) agent.Config {
-	defaults := make(map[string]reflect.Value)
-	for path, v := range leaves(reflect.ValueOf(agent.DefaultConfig()), "") {
-		defaults[path] = v
-	}
-	for path, v := range leaves(reflect.ValueOf(&c).Elem(), "") {
+	defaults := maps.Collect(leaves(reflect.ValueOf(agent.DefaultConfig())))
+	for path, v := range leaves(reflect.ValueOf(&c).Elem()) {
 		if v.IsZero() {
 			v.Set(defaults[path])
 		}

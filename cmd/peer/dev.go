@@ -198,7 +198,10 @@ func (inv *invocation) welcome(d *devCluster) {
 	if addr != agent.DefaultHTTPAddr && inv.env("PEER_HTTP_ADDR") != addr {
 		flag = " --addr " + addr
 	}
-	me := inv.callMe()
+	me := "peer"
+	if exe, err := os.Executable(); err == nil {
+		me = callMe(exe)
+	}
 	w := inv.stdout
 	fmt.Fprintf(w, "DEVELOPMENT CLUSTER: %d peers in one process, with an embedded Redis in memory.\n", len(d.agents))
 	fmt.Fprintf(w, "Nothing is kept and nothing is protected: for trying peer, not for work.\n\n")
@@ -209,24 +212,17 @@ func (inv *invocation) welcome(d *devCluster) {
 	fmt.Fprintf(w, "Ctrl-C ends it.\n")
 }
 
-// callMe is how this program was called, so that what we print can be typed.
-func (inv *invocation) callMe() string {
-	exe, err := os.Executable()
-	if err != nil {
-		return "peer"
-	}
+// callMe is how the program in the file exe is called, so that what we print
+// can be typed.
+func callMe(exe string) string {
 	if strings.Contains(exe, "go-build") { // `go run` builds into its cache
 		return "go run ./cmd/peer"
 	}
-	if found, err := exec.LookPath("peer"); err == nil {
-		if a, err := filepath.EvalSymlinks(found); err == nil {
-			if b, err := filepath.EvalSymlinks(exe); err == nil && a == b {
-				return "peer"
-			}
-		}
+	if found, err := exec.LookPath("peer"); err == nil && sameFile(found, exe) {
+		return "peer"
 	}
 	if wd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "../../") {
+		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "../..") {
 			if !strings.HasPrefix(rel, ".") {
 				rel = "./" + rel
 			}
@@ -234,4 +230,10 @@ func (inv *invocation) callMe() string {
 		}
 	}
 	return exe
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }

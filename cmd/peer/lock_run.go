@@ -39,6 +39,7 @@ func runLock(inv *invocation) error {
 		return err
 	}
 	cfg.TTL, cfg.Command = call.ttl, call.commandName()
+	cfg.OnEvent = inv.showRedis()
 	client, err := lockclient.Start(cfg)
 	if err != nil {
 		return withCode(exitConfig, fmt.Errorf("lock: %w", err))
@@ -173,6 +174,28 @@ func (inv *invocation) showWaiting(name string, w lockclient.Waiting) {
 		return
 	}
 	inv.note("%s is held by %s; %s in line", cell(name), cell(w.Holder.String()), ordinal(w.Position))
+}
+
+// showRedis tells a person that the Redis is gone, or back, once it has been
+// there. A waiter keeps its place meanwhile; a holder keeps the lock as long as
+// the lease lasts.
+func (inv *invocation) showRedis() func(lockclient.Event) {
+	if !isTerminal(inv.stderr) {
+		return nil
+	}
+	up, seen := false, false
+	return func(e lockclient.Event) {
+		switch {
+		case e.Type == lockclient.RedisDown && up:
+			up = false
+			inv.note("no answer from the Redis, trying on: %s", e.Reason)
+		case e.Type == lockclient.RedisUp:
+			if seen && !up {
+				inv.note("the Redis answers again")
+			}
+			up, seen = true, true
+		}
+	}
 }
 
 func ordinal(n int) string {

@@ -73,14 +73,6 @@ func (p *process) code() int {
 
 func (p *process) run() int { p.t.Helper(); return p.start().code() }
 
-func emptyFile(t testing.TB) string {
-	path := filepath.Join(t.TempDir(), "empty.yaml")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func lockClient(t testing.TB, r *testcluster.RedisServer) *lockclient.Client {
 	t.Helper()
 	c, err := lockclient.Start(lockclient.Config{URL: "redis://" + r.Addr(), Node: "test"})
@@ -98,16 +90,6 @@ func inspect(t testing.TB, c *lockclient.Client, name string) lockclient.Info {
 		t.Fatal(err)
 	}
 	return info
-}
-
-// eventually fails the test when ok does not become true.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 func holds(t testing.TB, path, want string) func() bool {

@@ -215,6 +215,24 @@ func freeAddr() string {
 	return l.Addr().String()
 }
 
+func emptyFile(t testing.TB) string {
+	path := filepath.Join(t.TempDir(), "empty.yaml")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// eventually fails the test when ok does not become true.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 // Every verb has a manual that is one: a line, a paragraph, examples, and what
 // it ends with; and every flag says what it does.
 func TestManuals(t *testing.T) {

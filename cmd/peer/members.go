@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +103,7 @@ func runMembers(inv *invocation) error {
 func drawMembers(t *table, m api.Members, wide bool) {
 	head := []string{"NAME", "STATE", "SINCE", "HEARTBEAT", "RTT", "ADDR", "TAGS"}
 	if wide {
-		head = append(head, "ELIGIBLE", "VERSION", "INSTANCE", "SERVICES")
+		head = append(head, "ELIGIBLE", "FLAPS", "VERSION", "INSTANCE", "SERVICES")
 	}
 	t.header(head...)
 	for _, mm := range m.Members {
@@ -127,7 +128,7 @@ func drawMembers(t *table, m api.Members, wide bool) {
 			if mm.Eligible {
 				eligible = "yes"
 			}
-			cells = append(cells, eligible, mm.Version, mm.Instance, strings.Join(services, ","))
+			cells = append(cells, eligible, strconv.Itoa(mm.Flaps), mm.Version, mm.Instance, strings.Join(services, ","))
 		}
 		t.add(stateStyle(mm.State), cells...)
 	}

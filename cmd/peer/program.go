@@ -65,14 +65,14 @@ func (inv *invocation) usage(format string, a ...any) error {
 
 // note tells the person something that is not data.
 func (inv *invocation) note(format string, a ...any) {
-	fmt.Fprintf(inv.stderr, inv.verb.path()+": "+format+"\n", a...)
+	fmt.Fprintf(inv.stderr, "%s: %s\n", inv.verb.path(), clean(fmt.Sprintf(format, a...)))
 }
 
 // verbs is the whole command line, in the order of `peer help`.
 func verbs() []*verb {
 	all := []*verb{
 		agentVerb(), devVerb(),
-		statusVerb(), membersVerb(), nextVerb(), eventsVerb(), joinVerb(), leaveVerb(),
+		statusVerb(), membersVerb(), nextVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
 		lockVerb(), locksVerb(), unlockVerb(),
 		configVerb(), keygenVerb(), completionVerb(), versionVerb(), helpVerb(),
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/url"
 	"os"
 	"reflect"
@@ -61,7 +62,7 @@ func flagsOf(paths ...string) []cli.Flag {
 }
 
 func leafType(c reflect.Value, path string) reflect.Type {
-	for p, v := range leaves(c, "") {
+	for p, v := range leaves(c) {
 		if p == path {
 			return v.Type()
 		}
@@ -71,10 +72,8 @@ func leafType(c reflect.Value, path string) reflect.Type {
 
 // leaves walks through every setting of c that holds one value or a list, with
 // its path in peer.yaml.
-func leaves(c reflect.Value, prefix string) func(yield func(string, reflect.Value) bool) {
-	return func(yield func(string, reflect.Value) bool) {
-		walk(c, prefix, yield)
-	}
+func leaves(c reflect.Value) iter.Seq2[string, reflect.Value] {
+	return func(yield func(string, reflect.Value) bool) { walk(c, "", yield) }
 }
 
 func walk(c reflect.Value, prefix string, yield func(string, reflect.Value) bool) bool {
@@ -120,7 +119,7 @@ func (inv *invocation) settings() (agent.Config, error) {
 			errs = append(errs, err)
 		}
 	}
-	for path, v := range leaves(reflect.ValueOf(&c).Elem(), "") {
+	for path, v := range leaves(reflect.ValueOf(&c).Elem()) {
 		if s := inv.env(variable(path)); s != "" {
 			if err := set(v, []string{s}, true); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", variable(path), err))
@@ -226,7 +225,7 @@ func (p *program) configPath(flag string) (path string, named bool) {
 // looks like one that was misspelt.
 func (p *program) strayVariables() []string {
 	known := []string{"PEER_CONFIG"}
-	for path := range leaves(reflect.ValueOf(agent.Config{}), "") {
+	for path := range leaves(reflect.ValueOf(agent.Config{})) {
 		known = append(known, variable(path))
 	}
 	var out []string

@@ -189,6 +189,28 @@ func TestLockTerminalShowsTheQueue(t *testing.T) {
 	_ = held.Release(context.Background())
 }
 
+// Who waits is told that the Redis is gone, and keeps its place.
+func TestLockTerminalRedisGone(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	held, err := lockClient(t, r).Acquire(context.Background(), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, peerLock(t, r, "demo", "--", "echo", "in").Cmd)
+	s.expect("1st in line")
+	r.Cut()
+	s.expect("no answer from the Redis, trying on")
+	r.Heal()
+	s.expect("the Redis answers again")
+	if err := held.Release(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s.expect("in\r\n")
+	if got := s.code(); got != 0 {
+		t.Errorf("got code %d", got)
+	}
+}
+
 // shell is an interactive shell with job control in a terminal.
 func shell(t *testing.T, r *testcluster.RedisServer) *screen {
 	t.Helper()

@@ -158,7 +158,7 @@ func TestCommandInheritsNothingOfTheGuard(t *testing.T) {
 	if len(line) != 5 {
 		t.Fatalf("got %q", b)
 	}
-	for _, fd := range strings.Fields(line[0]) {
+	for fd := range strings.FieldsSeq(line[0]) {
 		if !strings.Contains(" "+string(own), " "+fd+" ") {
 			t.Errorf("the command has descriptor %s of its guard", fd)
 		}

@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -21,8 +22,9 @@ const Name = "lock-guard"
 const pipesVar = "PEER_LOCK_GUARD_PIPES"
 
 // firstPipe is where the guard's pipes begin: beyond the numbers that people
-// write in shell scripts, which the command inherits untouched.
-const firstPipe = 100
+// write in shell scripts, which the command inherits untouched. Where so many
+// descriptors are not allowed it is lower.
+var firstPipe = []int{100, 10, 3}
 
 // launch starts the guard process and returns its process id. The guard is in a
 // process group of its own, so that what kills the holder's group does not kill
@@ -34,7 +36,7 @@ func launch(cfg Config, orders, reports *os.File) (int, error) {
 	}
 	var nums []string
 	for _, f := range []*os.File{orders, reports} {
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, firstPipe)
+		fd, err := place(f)
 		if err != nil {
 			return 0, fmt.Errorf("place the guard's pipe: %w", err)
 		}
@@ -52,6 +54,16 @@ func launch(cfg Config, orders, reports *os.File) (int, error) {
 		return 0, fmt.Errorf("start the guard: %w", err)
 	}
 	return pid, nil
+}
+
+// place returns a copy of f that the guard inherits. The caller closes it.
+func place(f *os.File) (fd int, err error) {
+	for _, first := range firstPipe {
+		if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD, first); !errors.Is(err, unix.EINVAL) {
+			break
+		}
+	}
+	return fd, err
 }
 
 // pipes takes the guard's own pipes out of its environment. The command must

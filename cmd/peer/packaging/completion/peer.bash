@@ -6,7 +6,7 @@ _peer() {
 			# What stands behind `--` is another command: it is completed as
 			# one, and peer is not asked.
 			if ((i + 1 == COMP_CWORD)); then
-				mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+				mapfile -t COMPREPLY < <(compgen -c -- "$cur" | sort -u)
 			else
 				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			fi
