@@ -33,7 +33,7 @@ func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
 		Name: m.Name, Instance: m.Instance.String(), Addr: m.Addr.String(), Self: m.Self,
 		State: string(m.State), Cause: string(m.Cause), Since: asOf.Add(-now.Sub(m.Since)).UTC(),
 		HeartbeatAgeMS: max(now.Sub(m.Heartbeat()), 0).Milliseconds(), RTTMS: millis(m.RTT()),
-		Version: m.Version, Tags: m.Tags, Services: []api.Service{}, Eligible: m.Eligible(),
+		Flaps: m.Flaps, Version: m.Version, Tags: m.Tags, Services: []api.Service{}, Eligible: m.Eligible(),
 	}
 	if m.Self {
 		out.HeartbeatAgeMS = 0
@@ -43,7 +43,7 @@ func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
 	}
 	for _, s := range m.Services {
 		svc := api.Service{
-			Name: s.Name, Addr: s.Addr, Port: s.Port, Tags: s.Tags, Weight: max(s.Weight, 1), Health: s.Health, Meta: s.Meta,
+			Name: s.Name, Addr: s.Addr, Port: s.Port, Tags: s.Tags, Weight: max(s.Weight, 1), Health: s.Health, Meta: s.Meta, Draining: s.Draining,
 		}
 		if svc.Addr == "" {
 			svc.Addr = m.Addr.Addr().String()
@@ -57,6 +57,18 @@ func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
 		out.Services = append(out.Services, svc)
 	}
 	return out
+}
+
+// Forget drops a member that is failed or left, here only.
+func (a *Agent) Forget(name string) error {
+	switch err := a.cluster.Forget(name); {
+	case errors.Is(err, cluster.ErrUnknown):
+		return api.NewProblem(http.StatusNotFound, api.KindNoMember, "nobody called "+name+" is known here", "see `peer members` for the names")
+	case errors.Is(err, cluster.ErrLiving):
+		return api.NewProblem(http.StatusConflict, api.KindLiving, name+" is not gone, and would come back at once", "stop it first: `peer leave` on its host")
+	default:
+		return err
+	}
 }
 
 // MembersChanged returns when the members' index is above index.

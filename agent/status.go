@@ -147,14 +147,18 @@ func (a *Agent) Ready() (bool, []api.Check) {
 		checks = append(checks, api.Check{Name: name, Status: status, Text: text})
 	}
 
-	switch phase := a.phase.Load().(string); phase {
-	case "alive":
-		add("gossip", "pass", "gossip is up at "+a.GossipAddr())
-	default:
+	cs := a.cluster.Stats()
+	switch phase := a.phase.Load().(string); {
+	case phase != "alive":
 		add("gossip", "fail", "this peer is "+phase)
+	case cs.CutOff:
+		add("gossip", "warn", "no partner answers: this peer is cut off, or the last one")
+	case cs.UDPBlocked:
+		add("gossip", "warn", "degraded: peers answer by TCP but none by UDP")
+	default:
+		add("gossip", "pass", "gossip is up at "+a.GossipAddr())
 	}
 
-	cs := a.cluster.Stats()
 	answered := 0
 	lastErr := ""
 	for _, s := range cs.Seeds {

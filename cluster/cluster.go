@@ -63,8 +63,9 @@ type Cluster struct {
 	beatOrder []*row // scratch
 	beatTurn  uint64
 	noticeSeq uint64
-	cutOff    bool // no partner answers
-	healing   bool // healed is under way
+	cutOff    bool      // no partner answers
+	healing   bool      // healed is under way
+	acked     time.Time // the last answer to a ping by UDP
 	ringRows  []*row
 	ringAt    uint64 // index at which ringRows was made
 	closed    bool

@@ -159,6 +159,7 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payl
 	now := time.Now()
 	c := d.c
 	c.mu.Lock()
+	c.acked = now
 	if r := c.rows[inst]; r != nil && r != c.self {
 		r.m.pulse.rtt.Store(int64(max(rtt, 1)))
 		r.m.pulse.touch(now)

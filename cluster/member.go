@@ -49,6 +49,7 @@ type Member struct {
 	State State
 	Cause Cause
 	Since time.Time // when State began, by this peer's clock
+	Flaps int       // how often it came back from Suspect or Failed since this peer first saw it
 
 	Version  string // of its binary
 	Tags     map[string]string

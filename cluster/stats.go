@@ -25,9 +25,15 @@ type Stats struct {
 	HeartbeatLimit time.Duration
 	HeartbeatMax   time.Duration // the oldest among the alive
 	Joined         bool          // another peer answered at least once
+	CutOff         bool          // no partner answers: it is this peer that is cut off, or the last one
+	UDPBlocked     bool          // peers answer by TCP and none by UDP
 	Seeds          []SeedStat
 	Warnings       []Warning
 }
+
+// udpSilence is how long no ping by UDP may be answered while TCP works: many
+// probes, of which there is one a second.
+const udpSilence = 15 * time.Second
 
 // Stats returns the figures as they are now.
 func (c *Cluster) Stats() Stats {
@@ -55,6 +61,13 @@ func (c *Cluster) Stats() Stats {
 	}
 	c.rec.mu.Unlock()
 	c.mu.Lock()
+	s.CutOff = c.cutOff
+	if s.UDPBlocked = c.udpBlocked(now); s.UDPBlocked {
+		s.Warnings = append(s.Warnings, Warning{
+			Code: "udp_blocked", Text: "other peers answer by TCP but none by UDP: gossip is slow and its verdicts are late",
+			Fix: fmt.Sprintf("let UDP through to and from port %d, as TCP is", c.trans.advertise.Port()),
+		})
+	}
 	if c.saveErr != nil {
 		s.Warnings = append(s.Warnings, Warning{
 			Code: "data_dir", Text: "members are not kept: " + c.saveErr.Error(),
@@ -63,6 +76,20 @@ func (c *Cluster) Stats() Stats {
 	}
 	c.mu.Unlock()
 	return s
+}
+
+// udpBlocked says whether a stream brings bytes while no ping was answered for
+// long. The caller holds c.mu.
+func (c *Cluster) udpBlocked(now time.Time) bool {
+	if now.Sub(c.acked) < udpSilence || now.Sub(c.started) < udpSilence {
+		return false
+	}
+	for _, r := range c.rows {
+		if r.partner && r.m.State == Alive && now.Sub(r.m.Since) > udpSilence && (r.out != nil || r.in != nil) && now.Sub(r.heard) < silentAfter {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Cluster) setSaveErr(err error) {

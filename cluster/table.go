@@ -84,6 +84,7 @@ func (c *Cluster) set(r *row, s State, cause Cause) {
 	case s == Left:
 		c.emit(Departed, r)
 	default:
+		r.m.Flaps++
 		c.emit(Returned, r)
 		if old == Failed {
 			c.healed()

@@ -14,7 +14,12 @@ const (
 	KindForbidden      = "forbidden"        // 403: a request that a foreign web page made
 	KindNotFound       = "not-found"        // 404: no such path
 	KindNoMember       = "no-such-member"   // 404
+	KindLiving         = "member-not-gone"  // 409: only the failed and the left are forgotten
 	KindNoLock         = "no-such-lock"     // 404: nobody holds it or waits for it
+	KindNoService      = "no-such-service"  // 404: no host runs it, or not this one
+	KindServiceFixed   = "service-fixed"    // 409: it stands in the agent's configuration
+	KindNotTTL         = "not-a-ttl-check"  // 409: a sign of life for a check of another kind
+	KindNotKept        = "not-kept"         // 500: the data dir does not take it
 	KindNoPeers        = "no-peers"         // 503: nobody is live
 	KindNoMatch        = "no-match"         // 503: some are live, none is what was asked for
 	KindNoRedis        = "no-redis"         // 503: no Redis is configured
@@ -42,7 +47,12 @@ var problemTitles = map[string]string{
 	KindForbidden:      "request from a foreign page",
 	KindNotFound:       "no such path",
 	KindNoMember:       "no such member",
+	KindLiving:         "member is not gone",
 	KindNoLock:         "no such lock",
+	KindNoService:      "no such service",
+	KindServiceFixed:   "the service stands in the configuration",
+	KindNotTTL:         "no ttl check",
+	KindNotKept:        "the registration cannot be kept",
 	KindNoPeers:        "no live peer",
 	KindNoMatch:        "no live peer matches",
 	KindNoRedis:        "no Redis configured",

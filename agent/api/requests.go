@@ -106,6 +106,13 @@ func (c *Client) Member(ctx context.Context, name string) (Member, error) {
 	return get[Member](ctx, c, "/v1/members/"+escape(name), nil, 0)
 }
 
+// Forget has the agent drop a member that is failed or left. One that is not is
+// a *Problem of kind KindLiving, one that is not known of kind KindNoMember.
+func (c *Client) Forget(ctx context.Context, name string) error {
+	_, err := c.Raw(ctx, http.MethodPost, "/v1/members/"+url.PathEscape(name)+"/forget", nil, []byte("{}"))
+	return err
+}
+
 // Next takes a turn. Nobody live is a *Problem of kind KindNoPeers, nobody that
 // q lets through one of KindNoMatch.
 func (c *Client) Next(ctx context.Context, q NextQuery) (Next, error) {

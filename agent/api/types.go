@@ -37,6 +37,7 @@ type Member struct {
 	Since          time.Time         `json:"since"`
 	HeartbeatAgeMS int64             `json:"heartbeat_age_ms"`
 	RTTMS          *float64          `json:"rtt_ms"` // null until measured
+	Flaps          int               `json:"flaps"`  // how often it came back from suspect or failed
 	Version        string            `json:"version"`
 	Tags           map[string]string `json:"tags"`
 	Services       []Service         `json:"services"`
@@ -52,6 +53,8 @@ type Service struct {
 	Weight int               `json:"weight"`
 	Health string            `json:"health"`
 	Meta   map[string]string `json:"meta"`
+	// Draining: it works on what it has and is handed nothing new.
+	Draining bool `json:"draining"`
 }
 
 // Next answers GET /v1/next: the peers whose turn it is.

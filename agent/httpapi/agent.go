@@ -32,6 +32,8 @@ type Agent interface {
 	Events(ctx context.Context, since uint64) ([]api.Event, error)
 	// Join dials each of addrs and says how it went.
 	Join(ctx context.Context, addrs []string) api.JoinResult
+	// Forget drops a member that is failed or left.
+	Forget(name string) error
 	// Leave begins a graceful leave and returns at once.
 	Leave() error
 	// Ready says whether the agent should get work, and check by check why.

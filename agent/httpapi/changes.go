@@ -75,6 +75,18 @@ func checkAddrs(addrs []string) *api.Problem {
 	return nil
 }
 
+func (s *Server) serveForget(w http.ResponseWriter, r *http.Request, _ query) {
+	if p := readBody(r, &struct{}{}); p != nil {
+		writeProblem(w, r, p)
+		return
+	}
+	if err := s.agent.Forget(r.PathValue("name")); err != nil {
+		writeProblem(w, r, asProblem(err, http.StatusConflict, "not-possible", "see /v1/members for who is known"))
+		return
+	}
+	writeJSON(w, r, struct{}{})
+}
+
 func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request, _ query) {
 	if p := readBody(r, &struct{}{}); p != nil {
 		writeProblem(w, r, p)

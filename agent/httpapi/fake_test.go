@@ -160,6 +160,13 @@ func (a *fakeAgent) Join(ctx context.Context, addrs []string) api.JoinResult {
 	return api.JoinResult{Joined: addrs}
 }
 
+func (a *fakeAgent) Forget(name string) error {
+	if name != "gone" {
+		return api.NewProblem(404, api.KindNoMember, "nobody is called "+name, "")
+	}
+	return nil
+}
+
 func (a *fakeAgent) Leave() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -32,6 +32,7 @@ var routes = []route{
 	{"GET /v1/status", nil, (*Server).serveStatus},
 	{"GET /v1/members", []string{"state", "tag", "service", "name", "index", "wait"}, (*Server).serveMembers},
 	{"GET /v1/members/{name}", []string{"index", "wait"}, (*Server).serveMember},
+	{"POST /v1/members/{name}/forget", nil, (*Server).serveForget},
 	{"GET /v1/next", []string{"service", "policy", "key", "tag", "exclude", "count"}, (*Server).serveNext},
 	{"GET /v1/locks", nil, (*Server).serveLocks},
 	{"GET /v1/locks/{name}", nil, (*Server).serveLock},
