@@ -41,6 +41,7 @@ type settings struct {
 	n, slow  int
 	md, list bool
 	peer     string
+	at       string
 	keep     string
 	save     string
 	job      job // what all jobs have in common
@@ -64,6 +65,7 @@ func parse(args []string) (settings, error) {
 	f.IntVar(&s.slow, "slow", 3, "take `N` figures of each row that needs a cluster, and minutes, of its own")
 	f.BoolVar(&s.md, "md", false, "print Markdown")
 	f.StringVar(&s.peer, "peer", "", "measure the peer binary `FILE` instead of building one")
+	f.StringVar(&s.at, "at", "", "measure the peer of `COMMIT` instead of the tree as it is")
 	f.BoolVar(&s.encrypt, "encrypt", false, "give both a gossip key")
 	f.BoolVar(&s.job.Debug, "debug", false, "have agents log everything")
 	f.DurationVar(&s.job.Idle, "idle", time.Minute, "watch idle clusters for `D`")
@@ -93,6 +95,9 @@ func parse(args []string) (settings, error) {
 		if p != "ours" && p != "serf" {
 			errs = append(errs, fmt.Errorf("no product %q: there are ours and serf", p))
 		}
+	}
+	if s.peer != "" && s.at != "" {
+		errs = append(errs, errors.New("-peer and -at exclude each other"))
 	}
 	if s.n < 1 || s.slow < 1 {
 		errs = append(errs, errors.New("-n and -slow must be 1 or more"))
@@ -127,7 +132,7 @@ func run(ctx context.Context, args []string) error {
 		s.job.Key = base64.StdEncoding.EncodeToString(key)
 	}
 	say("building")
-	b, err := build(ctx, dir, s.peer)
+	b, err := build(ctx, dir, s.peer, s.at)
 	if err != nil {
 		return err
 	}
