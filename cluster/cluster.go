@@ -62,6 +62,7 @@ type Cluster struct {
 	queue     []Event
 	beatOrder []*row // scratch
 	beatTurn  uint64
+	beatLeap  uint64 // added to this peer's counter, see staying
 	noticeSeq uint64
 	cutOff    bool      // no partner answers
 	healing   bool      // healed is under way
@@ -147,6 +148,8 @@ func (c *Cluster) open(inst Instance) error {
 		_ = c.trans.Shutdown()
 		return err
 	}
+	c.trans.label = c.cfg.Label
+	c.trans.log = newMemberlistLogger(c.logger.Named("memberlist"), time.Now)
 	ml, err := memberlist.Create(c.memberlistConfig(inst))
 	if err != nil {
 		_ = c.trans.Shutdown()
@@ -211,7 +214,7 @@ func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 	m.AdvertiseAddr, m.AdvertisePort = m.BindAddr, m.BindPort
 	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
 	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
-	m.Logger = newMemberlistLogger(c.logger.Named("memberlist"), time.Now)
+	m.Logger = c.trans.log
 	if len(c.cfg.Keys) > 0 {
 		// Validate has checked the lengths, the only thing that can be wrong.
 		m.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])

@@ -96,11 +96,11 @@ func seeds(i ...int) func(*cluster.Config) {
 }
 
 // group starts n peers that join by the first and waits until each sees all.
-func (w *world) group(n int) []*peer {
+func (w *world) group(n int, edit ...func(*cluster.Config)) []*peer {
 	w.t.Helper()
 	var ps []*peer
 	for i := range n {
-		ps = append(ps, w.start(fmt.Sprintf("p%02d", i), i, seeds(0)))
+		ps = append(ps, w.start(fmt.Sprintf("p%02d", i), i, append(edit, seeds(0))...))
 	}
 	w.within(10*time.Second, "all see all", func() bool { return all(ps, func(p *peer) bool { return p.View().Count(cluster.Alive) == n }) })
 	return ps

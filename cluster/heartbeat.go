@@ -83,9 +83,24 @@ func (p *pulse) touch(at time.Time) {
 // stopped is nobody else's silence.
 func (p *pulse) forgive(gap time.Duration) { p.heard.Add(int64(gap)) }
 
-// beatNow is this peer's own counter.
+// beatNow is this peer's own counter. The caller holds c.mu.
 func (c *Cluster) beatNow(now time.Time) uint64 {
-	return uint64(now.Sub(c.started)/heartbeatEvery) + 1
+	return uint64(now.Sub(c.started)/heartbeatEvery) + 1 + c.beatLeap
+}
+
+// staying contradicts a goodbye in this peer's name that it never said: its
+// counter leaps past what it may have been when it left. The caller holds c.mu.
+func (c *Cluster) staying(count uint64) {
+	if c.left || c.closed {
+		return
+	}
+	now := time.Now()
+	if own := c.beatNow(now); own <= count+farewellGrace {
+		c.beatLeap += count + farewellGrace + 1 - own
+		c.logger.Warn("somebody spread a goodbye in this peer's name, contradicting it")
+	}
+	self := []beat{{c.self.m.Instance, c.beatNow(now), 0}}
+	c.broadcasts.QueueBroadcast(recordBroadcast{owner: "stays", frame: appendBeats([]byte{frameBeats}, self)})
 }
 
 // digest returns the heartbeats to send along with an ack, this peer's own

@@ -159,8 +159,9 @@ func (c *Cluster) attempted(t *target, err error, crowd time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	// One line when something is new, not one for each attempt.
+	changed := t.tried.IsZero() || (t.lastErr == nil) != (err == nil) || err != nil && err.Error() != t.lastErr.Error()
 	t.busy, t.tried = false, now
-	changed := (t.lastErr == nil) != (err == nil) || t.lastOK.IsZero()
 	t.lastErr = err
 	if err == nil {
 		t.backoff = 0
@@ -284,8 +285,10 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 	if c.isLeaving() {
 		return errClosing
 	}
-	if _, err := c.ml.Join([]string{addr.String()}); err != nil {
-		return explainJoin(addr, err)
+	name, t, done := c.trans.traced()
+	defer done()
+	if _, err := c.ml.Join([]string{name + "/" + addr.String()}); err != nil {
+		return explainJoin(addr, err, t, c.cfg.Label, c.gossipKeys())
 	}
 	return nil
 }

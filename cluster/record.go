@@ -110,7 +110,11 @@ func (c *Cluster) takeRecord(inst Instance, number uint64, body []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.rows[inst]
-	if r == nil || r == c.self || number <= r.number {
+	if r == c.self {
+		c.contradict(number, body)
+		return nil
+	}
+	if r == nil || number <= r.number {
 		return nil
 	}
 	old := r.body
@@ -129,6 +133,20 @@ func (c *Cluster) takeRecord(inst Instance, number uint64, body []byte) error {
 	c.spread(r)
 	c.publish()
 	return nil
+}
+
+// contradict numbers this peer's record past one that somebody spread in its
+// name, so that its own is the newest again. The caller holds c.mu.
+func (c *Cluster) contradict(number uint64, body []byte) {
+	s := c.self
+	if number < s.number || number == s.number && bytes.Equal(body, s.body) || c.left || c.closed {
+		return
+	}
+	s.number = min(number, maxCount-1) + 1
+	s.wanted = s.number
+	c.spread(s)
+	c.logger.Warn("somebody spread a record in this peer's name, contradicting it")
+	c.spawn(func() { _ = c.ml.UpdateNode(time.Second) }) // for those whom the broadcast misses
 }
 
 // fetchLater asks r's owner for its record if neither broadcast nor push/pull

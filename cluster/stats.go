@@ -1,13 +1,6 @@
 package cluster
 
-import (
-	"errors"
-	"fmt"
-	"net/netip"
-	"strings"
-	"syscall"
-	"time"
-)
+import "time"
 
 // Warning is something an operator should know, with the way to mend it.
 type Warning struct {
@@ -96,22 +89,4 @@ func (c *Cluster) setSaveErr(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.saveErr = err
-}
-
-// explainJoin turns what memberlist says of a failed exchange into a cause and
-// a fix.
-func explainJoin(addr netip.AddrPort, err error) error {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(text, "connection refused"):
-		return fmt.Errorf("join %s: connection refused: no agent listens there", addr)
-	case strings.Contains(text, "i/o timeout") || strings.Contains(text, "deadline exceeded"):
-		return fmt.Errorf("join %s: no answer: the host is down or a firewall drops TCP to this port", addr)
-	}
-	if _, cause, ok := strings.Cut(text, "failed to join "); ok {
-		if _, rest, ok := strings.Cut(cause, ": "); ok {
-			text = rest
-		}
-	}
-	return fmt.Errorf("join %s: %s", addr, text)
 }

@@ -316,10 +316,16 @@ func (c *Cluster) memberGone(inst Instance, count uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.rows[inst]
-	if r == nil || r == c.self || r.farewell > 0 || r.m.pulse.beat.Load() > count+farewellGrace {
+	if r == c.self {
+		c.staying(count)
+		return
+	}
+	if r == nil || r.farewell > 0 || r.m.pulse.beat.Load() > count+farewellGrace {
 		return
 	}
 	r.farewell = max(count, 1)
+	// For those whom the leaver did not reach; and if it lives, it hears of it.
+	c.broadcasts.QueueBroadcast(recordBroadcast{owner: "left " + inst.String(), frame: farewellFrame(inst, r.farewell)})
 	c.judge(r)
 	c.publish()
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,10 +20,11 @@ import (
 // transport is the gossip port: memberlist's way to the Network, and the only
 // one who accepts its streams. A stream's first byte tells whose it is:
 // memberlist's own begin with a label, an encryption or a message type, ours
-// with watchMagic.
+// with watchMagic. memberlist gets a stream when its whole message is in and
+// was checked, see intake and guard.
 //
 // It runs one goroutine for packets, one that accepts, and one for each stream
-// whose first byte is not in yet. shutdown ends them all and waits.
+// that is being read. Shutdown ends them all and waits.
 type transport struct {
 	net       Network
 	packet    net.PacketConn
@@ -32,10 +36,16 @@ type transport struct {
 	// stream's goroutine and owns conn; ctx ends with the transport.
 	watch func(conn net.Conn)
 
-	life    context.Context // ends with the transport, and with it dials and mute streams
-	end     context.CancelFunc
-	wg      sync.WaitGroup
-	strange chan struct{} // one for each stream that has not said anything yet
+	label string         // of this cluster; set before start
+	log   *stdlog.Logger // as memberlist's; set before start
+
+	guard  guard
+	traces sync.Map      // *trace by the name of an attempt to join
+	joins  atomic.Uint64 // names given
+
+	life context.Context // ends with the transport, and with it dials and streams that are read
+	end  context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
@@ -46,7 +56,6 @@ const (
 	watchMagic = 0xE7
 
 	firstByteTimeout = 5 * time.Second
-	maxStrangers     = 256
 	maxDial          = 2 * time.Second // memberlist would wait 10 s for a host that is gone
 	maxDatagram      = 64 << 10
 	bindTries        = 10
@@ -58,7 +67,6 @@ func openTransport(n Network, bind netip.AddrPort) (*transport, error) {
 		net:     n,
 		packets: make(chan *memberlist.Packet),
 		streams: make(chan net.Conn),
-		strange: make(chan struct{}, maxStrangers),
 	}
 	t.life, t.end = context.WithCancel(context.Background())
 	for try := 1; ; try++ {
@@ -123,6 +131,10 @@ func (t *transport) readPackets() {
 		if n < 1 {
 			continue
 		}
+		if err := checkPacket(buf[:n]); err != nil {
+			t.log.Printf("[ERR] memberlist: failed to receive: %v %s", err, memberlist.LogAddress(from))
+			continue
+		}
 		// A copy of the right size: memberlist keeps parts of it for long.
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: at}
 		select {
@@ -142,52 +154,39 @@ func (t *transport) accept() {
 			}
 			continue
 		}
-		select {
-		case t.strange <- struct{}{}:
-		default: // more mute strangers than any cluster has
-			conn.Close()
-			continue
-		}
-		t.wg.Go(func() { t.sort(conn) })
+		g := t.guard.admit(conn)
+		t.wg.Go(func() { t.sort(g) })
 	}
 }
 
 // sort hands a stream to whom its first byte names.
-func (t *transport) sort(conn net.Conn) {
-	stop := context.AfterFunc(t.life, func() { conn.Close() })
+func (t *transport) sort(g *guardedConn) {
+	stop := g.closeAtEnd(t.life)
 	var first [1]byte
-	_ = conn.SetReadDeadline(time.Now().Add(firstByteTimeout))
-	_, err := io.ReadFull(conn, first[:])
-	<-t.strange
-	if !stop() || err != nil {
-		conn.Close()
+	_ = g.Conn.SetReadDeadline(time.Now().Add(firstByteTimeout))
+	_, err := io.ReadFull(g.Conn, first[:])
+	if err == nil && first[0] == watchMagic && t.watch != nil {
+		if stop() {
+			_ = g.Conn.SetReadDeadline(time.Time{})
+			t.watch(g.Conn)
+		}
+		g.release()
 		return
 	}
-	_ = conn.SetReadDeadline(time.Time{})
-	if first[0] == watchMagic && t.watch != nil {
-		t.watch(conn)
+	if err == nil {
+		if err = g.readAll(first[:], t.label); err != nil && !errors.Is(err, errEvicted) {
+			t.log.Printf("[ERR] memberlist: failed to receive: %v %s", err, memberlist.LogConn(g))
+		}
+	}
+	if !stop() || err != nil {
+		g.Close()
 		return
 	}
 	select {
-	case t.streams <- &peekedConn{Conn: conn, first: first[:]}:
+	case t.streams <- g:
 	case <-t.life.Done():
-		conn.Close()
+		g.Close()
 	}
-}
-
-// peekedConn gives back the byte that was read to look at.
-type peekedConn struct {
-	net.Conn
-	first []byte
-}
-
-func (c *peekedConn) Read(b []byte) (int, error) {
-	if len(c.first) > 0 && len(b) > 0 {
-		n := copy(b, c.first)
-		c.first = c.first[n:]
-		return n, nil
-	}
-	return c.Conn.Read(b)
 }
 
 // pause waits a little after a receive error that is not the end, such as too
@@ -226,11 +225,7 @@ func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time
 
 // DialTimeout opens a stream, waiting maxDial at the longest.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", addr, err)
-	}
-	return t.dial(to, min(timeout, maxDial))
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
 }
 
 func (t *transport) dial(to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
@@ -239,9 +234,32 @@ func (t *transport) dial(to netip.AddrPort, timeout time.Duration) (net.Conn, er
 	return t.net.Dial(ctx, to)
 }
 
-// DialAddressTimeout is DialTimeout; the name plays no part in routing.
+// DialAddressTimeout is DialTimeout; the name is a member's, or that of an
+// attempt to join, and plays no part in routing.
 func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.DialTimeout(addr.Addr, timeout)
+	to, err := netip.ParseAddrPort(addr.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr.Addr, err)
+	}
+	var tr *trace
+	if v, ok := t.traces.Load(addr.Name); ok {
+		tr = v.(*trace)
+	}
+	conn, err := t.dial(to, min(timeout, maxDial))
+	tr.dial(err)
+	if err != nil {
+		return nil, err
+	}
+	return t.guard.opened(conn, tr), nil
+}
+
+// traced returns a name for an attempt to join, the trace that its stream
+// will leave, and what ends it.
+func (t *transport) traced() (name string, tr *trace, done func()) {
+	name = "join " + strconv.FormatUint(t.joins.Add(1), 10) // a blank: no member's name has one
+	tr = &trace{}
+	t.traces.Store(name, tr)
+	return name, tr, func() { t.traces.Delete(name) }
 }
 
 // PacketCh is read by memberlist until it has shut down.

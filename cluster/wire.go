@@ -36,6 +36,7 @@ const (
 	maxVersion = 64       // bytes of a binary's version
 	maxWanted  = 256      // records asked for at once
 	maxBeats   = 4096     // heartbeats in a push/pull
+	maxCount   = 1 << 40  // of a goodbye or a record; a heartbeat may leap beyond, see staying
 )
 
 var errWire = errors.New("malformed gossip")
@@ -124,7 +125,7 @@ func parseBeats(b []byte) ([]beat, error) {
 		x := beat{instance: Instance(binary.BigEndian.Uint64(b))}
 		b = b[8:]
 		var n int
-		if x.count, n = binary.Uvarint(b); n <= 0 {
+		if x.count, n = binary.Uvarint(b); n <= 0 || x.count > 2*maxCount {
 			return nil, fmt.Errorf("%w: heartbeats", errWire)
 		}
 		b = b[n:]
@@ -149,7 +150,7 @@ func parseFarewell(b []byte) (Instance, uint64, error) {
 		return 0, 0, fmt.Errorf("%w: farewell", errWire)
 	}
 	count, n := binary.Uvarint(b[8:])
-	if n != len(b)-8 {
+	if n != len(b)-8 || count > maxCount {
 		return 0, 0, fmt.Errorf("%w: farewell", errWire)
 	}
 	return Instance(binary.BigEndian.Uint64(b)), count, nil
@@ -166,7 +167,7 @@ func parseRecord(b []byte) (i Instance, number uint64, body []byte, err error) {
 		return 0, 0, nil, fmt.Errorf("%w: record", errWire)
 	}
 	number, n := binary.Uvarint(b[8:])
-	if n <= 0 || len(b)-8-n > maxRecord {
+	if n <= 0 || number > maxCount || len(b)-8-n > maxRecord {
 		return 0, 0, nil, fmt.Errorf("%w: record", errWire)
 	}
 	return Instance(binary.BigEndian.Uint64(b)), number, b[8+n:], nil

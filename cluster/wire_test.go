@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"math"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -18,6 +21,35 @@ import (
 
 	"github.com/hashicorp/memberlist"
 )
+
+// nowhere is the gossip port of a host without a network.
+type nowhere struct {
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+}
+
+func (nowhere) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return net.IPv4(10, 0, 0, 7), 7946, nil
+}
+func (nowhere) WriteTo([]byte, string) (time.Time, error) { return time.Now(), nil }
+func (n nowhere) PacketCh() <-chan *memberlist.Packet     { return n.packets }
+func (n nowhere) StreamCh() <-chan net.Conn               { return n.streams }
+func (nowhere) Shutdown() error                           { return nil }
+func (nowhere) DialTimeout(string, time.Duration) (net.Conn, error) {
+	return nil, errors.New("no network")
+}
+
+// deaf is one memberlist for all that a decoder may ask of it.
+var deaf = sync.OnceValue(func() *memberlist.Memberlist {
+	cfg := memberlist.DefaultLANConfig()
+	cfg.Name, cfg.Logger = nodeName("self", 7<<instanceRandomBits), stdlog.New(io.Discard, "", 0)
+	cfg.Transport = nowhere{make(chan *memberlist.Packet), make(chan net.Conn)}
+	ml, err := memberlist.Create(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return ml
+})
 
 // still returns a cluster that has no network and runs nothing: the table and
 // what decodes for it. It knows p1 beside itself.
@@ -32,8 +64,11 @@ func still(t testing.TB) *Cluster {
 		gone:    map[Instance]time.Time{},
 		known:   map[string]rememberedPeer{},
 		rec:     newReconciler(nil),
+		answers: make(chan struct{}), // no slot: nothing is answered
+		ml:      deaf(),
 	}
 	c.logger = c.cfg.Logger
+	c.watchKick = make(chan struct{}, 1)
 	c.cond = sync.NewCond(&c.mu)
 	c.broadcasts = &memberlist.TransmitLimitedQueue{RetransmitMult: 4, NumNodes: func() int { return 2 }}
 	c.self = &row{swim: true, m: Member{
@@ -141,7 +176,7 @@ func FuzzMeta(f *testing.F) {
 }
 
 func TestBeatsRoundTrip(t *testing.T) {
-	in := []beat{{1, 1, 0}, {math.MaxUint64, math.MaxUint64, 200 * time.Millisecond}, {p1, 5, time.Hour}}
+	in := []beat{{1, 1, 0}, {math.MaxUint64, 2 * maxCount, 200 * time.Millisecond}, {p1, 5, time.Hour}}
 	got, err := parseBeats(appendBeats(nil, in))
 	if !slices.Equal(got, in) || err != nil {
 		t.Errorf("got %v, %v", got, err)
@@ -367,6 +402,37 @@ func TestFramesRoundTrip(t *testing.T) {
 	}
 }
 
+func FuzzNotice(f *testing.F) {
+	f.Add(noticeFrame(notice{accused: p1, witness: 2, epoch: 3, seq: 4, ev: evSilent})[1:])
+	f.Add(refuteFrame(p1, 9)[1:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n, err := parseNotice(b); err == nil {
+			if again, err := parseNotice(noticeFrame(n)[1:]); again != n || err != nil || n.ev > evSilent {
+				t.Errorf("again: %+v, %v, want %+v", again, err, n)
+			}
+		}
+		if i, epoch, err := parseRefute(b); err == nil {
+			if j, e, err := parseRefute(refuteFrame(i, epoch)[1:]); i != j || e != epoch || err != nil {
+				t.Errorf("again: %v %d %v, want %v %d", j, e, err, i, epoch)
+			}
+		}
+	})
+}
+
+// FuzzHello is the handshake of a watch stream, as an accepting peer reads it.
+func FuzzHello(f *testing.F) {
+	c := still(f)
+	f.Add(c.encodeHello(hello{kind: kindWatch, from: p1, want: 7 << instanceRandomBits}))
+	f.Add([]byte{watchMagic, helloVersion})
+	c.cfg.Keys = [][]byte{bytes.Repeat([]byte{1}, 32)}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// Nobody has the key, so nothing passes.
+		if h, _, err := c.decodeHello(b); err == nil {
+			t.Errorf("a stranger's hello passed: %+v", h)
+		}
+	})
+}
+
 // FuzzState is the other half of a push/pull, frames and all, and every single
 // message on the way.
 func FuzzState(f *testing.F) {
@@ -381,7 +447,7 @@ func FuzzState(f *testing.F) {
 		recordFrame(p1, 2, []byte(`{"tags":{"zone":"b"}}`)),
 		recordFrame(c.self.m.Instance, 99, []byte(`{"tags":{"zone":"forged"}}`)),
 		wantedFrame([]Instance{p1, c.self.m.Instance}),
-		appendBeats([]byte{frameBeats}, []beat{{p1, 77, time.Second}, {c.self.m.Instance, math.MaxUint64, 0}}),
+		appendBeats([]byte{frameBeats}, []beat{{p1, 77, time.Second}, {c.self.m.Instance, 2 * maxCount, 0}}),
 	} {
 		f.Add(append([]byte{wireVersion}, appendFrame(nil, frame)...))
 		state = appendFrame(state, frame)
@@ -397,6 +463,9 @@ func FuzzState(f *testing.F) {
 		self := v.Lookup("self")
 		if len(self) != 1 || self[0].State != Alive || len(self[0].Tags) != 0 {
 			t.Fatalf("self became %+v", self)
+		}
+		if n := c.beatNow(time.Now()); n > 3*maxCount {
+			t.Errorf("own counter leapt to %d", n)
 		}
 		for k, s := range v.Lookup("p1")[0].Tags {
 			if !clean(k) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {

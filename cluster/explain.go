@@ -1,0 +1,164 @@
+package cluster
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// memberlist gives back a failed join as one line of text, in which a wrong key
+// and a web server look much the same. The bytes that came back tell them
+// apart, so the transport keeps a trace of each attempt.
+
+// refusedLabel is what a peer answers on a stream that begins with the label
+// of another cluster; the label itself is no stranger's business.
+const refusedLabel = "label of another cluster"
+
+// trace is what happened on the stream of one attempt to join. memberlist hands
+// the name before the '/' of an address to the transport, and that is how an
+// attempt finds its trace.
+type trace struct {
+	mu      sync.Mutex
+	dialErr error
+	dialled bool
+	got     []byte // the beginning of the answer
+	size    int    // of it
+	kind    byte   // its message type, when readErr is nil
+	readErr error
+	read    bool
+}
+
+const tracedBytes = 256
+
+func (t *trace) dial(err error) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dialled, t.dialErr = true, err
+}
+
+// answered takes in what was read, as far as it went.
+func (t *trace) answered(kind byte, in *intake, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.read, t.kind, t.readErr = true, kind, err
+	if len(in.kept) > 0 {
+		t.got = append([]byte(nil), in.kept[0][:min(in.size, tracedBytes)]...)
+	}
+	t.size = in.size
+}
+
+// explainJoin turns a failed exchange with addr into a cause and a fix. keys
+// are those of this peer, the one that encrypts first.
+func explainJoin(addr netip.AddrPort, err error, t *trace, label string, keys [][]byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	say := func(format string, args ...any) error {
+		return fmt.Errorf("join %s: %w", addr, fmt.Errorf(format, args...))
+	}
+	switch {
+	case !t.dialled:
+	case t.dialErr != nil:
+		return say("%w", explainDial(t.dialErr))
+	case !t.read: // it broke while this peer still wrote
+		return say("the stream broke before all was sent: %s", lastCause(err))
+	case len(t.got) == 0:
+		return say("%w", explainSilence(t.readErr))
+	case t.got[0] == msgEncrypted && len(keys) == 0:
+		return say("the cluster at %s is encrypted and this peer has no key: copy a member's key file and give it with --encrypt-file", addr)
+	case t.got[0] == msgEncrypted && strings.Contains(err.Error(), "no installed keys"):
+		return say("the cluster at %s uses another gossip key (this peer's has fingerprint %s): copy a member's key file and give it with --encrypt-file", addr, Fingerprint(keys[0]))
+	case t.got[0] == msgError && errorText(t.got) == refusedLabel:
+		return say("the cluster at %s has another label than %q: give --cluster the label that its members have", addr, label)
+	case t.got[0] == msgError && len(keys) > 0:
+		return say("the cluster at %s is not encrypted and this peer has a key: give its members this peer's key file, or start this peer without --encrypt-file", addr)
+	case t.got[0] == msgError:
+		return say("refused by the peer there: %s", printable(errorText(t.got)))
+	case t.got[0] == msgPushPull && len(keys) > 0:
+		return say("the cluster at %s answers in plain text and this peer has a key: give its members this peer's key file", addr)
+	case !knownKind(t.got[0]):
+		return say("what listens there is no peer's gossip port, it answered %.20q: give HOST:PORT of a peer's --bind", printable(string(t.got)))
+	case t.readErr != nil && !errors.Is(t.readErr, errIntake):
+		return say("the answer broke off after %d bytes: %w", t.size, t.readErr)
+	}
+	return say("%s", lastCause(err))
+}
+
+// explainDial names what a failed dial means.
+func explainDial(err error) error {
+	var ne net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("connection refused: no agent listens there")
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return fmt.Errorf("no route to it: check the address and this host's network: %w", err)
+	case errors.As(err, &ne) && ne.Timeout():
+		return errors.New("no answer: the host is down, or a firewall drops TCP to this port")
+	}
+	return err
+}
+
+// explainSilence names what it means that a stream was opened and nothing
+// came back.
+func explainSilence(err error) error {
+	var ne net.Error
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+		return errors.New("connected, but nothing came back: the process there is stopped or stuck, or it is no peer's gossip port")
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return errors.New("connected, and cut off without a word: the peer there is stopping or overloaded, or it is no peer's gossip port")
+	}
+	return fmt.Errorf("connected, and nothing came back: %w", err)
+}
+
+func knownKind(b byte) bool {
+	switch b {
+	case msgPushPull, msgError, msgEncrypted, msgCompress, msgLabel:
+		return true
+	}
+	return false
+}
+
+// lastCause is the end of memberlist's line: what comes after the address.
+func lastCause(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if _, cause, ok := strings.Cut(text, "failed to join "); ok {
+		if _, rest, ok := strings.Cut(cause, ": "); ok {
+			text = rest
+		}
+	}
+	return printable(text)
+}
+
+// errorMessage is memberlist's message for an error; text is short.
+func errorMessage(text string) []byte {
+	b := []byte{msgError, 0x81, 0xa5}
+	b = append(b, "Error"...)
+	b = append(b, 0xa0|byte(len(text)&0x1f))
+	return append(b, text...)
+}
+
+// errorText returns the text of such a message.
+func errorText(b []byte) string {
+	in := &intake{r: bytes.NewReader(b), hold: func(int) error { return nil }}
+	if kind, err := in.one(); err != nil || kind != msgError {
+		return ""
+	}
+	text := ""
+	defer in.drop()
+	_ = in.fields(func(name string, v packed) {
+		if name == "Error" && v.kind == packedBytes {
+			text = string(in.last(v.size))
+		}
+	})
+	return text
+}

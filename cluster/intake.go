@@ -1,0 +1,399 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// memberlist believes what a stream says of its own length: 40 bytes that claim
+// a million nodes make it allocate 100 MB before the first node has come. So
+// each of its messages is read here first, whole and checked, and memory is
+// taken only for bytes that are there. memberlist then gets a message that it
+// can not be surprised by.
+//
+// Plain messages are walked through as MessagePack. Of encrypted ones only
+// the length can be checked; whoever can encrypt is trusted with the rest.
+
+// memberlist's message types, as they begin a message.
+const (
+	msgPing      = 0
+	msgAck       = 2
+	msgPushPull  = 6
+	msgCompound  = 7
+	msgUser      = 8
+	msgCompress  = 9
+	msgEncrypted = 10
+	msgCRC       = 12
+	msgError     = 13
+	msgLabel     = 244
+)
+
+const (
+	maxMessage   = 4 << 20         // bytes of any message
+	maxNodes     = 2 * maxMembers  // in a push/pull; memberlist lists the dead for a while
+	minNode      = 64              // bytes of one, its field names alone take 42
+	maxUserState = 1 << 20         // bytes of ours in a push/pull
+	maxUserMsg   = maxRecord + 128 // bytes of one of our frames on a stream
+	maxSmall     = 4 << 10         // bytes of a ping, its answer, an error
+)
+
+var errIntake = errors.New("malformed message")
+
+// intake reads one message. It is used by one goroutine.
+type intake struct {
+	r    io.Reader
+	hold func(total int) error // asked before the message may take total bytes
+	kept []*chunk              // what was read
+	size int                   // of that
+	pos  int                   // what was looked at
+}
+
+// chunk is a piece of a message. They are used again, so that a flood does not
+// fill the heap faster than it is swept.
+type chunk [8 << 10]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+const chunkSize = len(chunk{})
+
+// more makes at least n bytes after pos available. It takes memory for what
+// has come, not for what is claimed.
+func (in *intake) more(n int) error {
+	want := in.pos + n
+	if want > maxMessage+maxSmall {
+		return fmt.Errorf("%w: %d bytes, more than any peer sends", errIntake, want)
+	}
+	for in.size < want {
+		if in.size == len(in.kept)*chunkSize {
+			if err := in.hold((len(in.kept) + 1) * chunkSize); err != nil {
+				return err
+			}
+			in.kept = append(in.kept, chunks.Get().(*chunk))
+		}
+		got, err := in.r.Read(in.kept[len(in.kept)-1][in.size%chunkSize:])
+		in.size += got
+		if in.size >= want {
+			return nil
+		}
+		if err == io.EOF && in.size > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop gives the memory back. Nothing may be read or copied after it.
+func (in *intake) drop() {
+	for _, c := range in.kept {
+		chunks.Put(c)
+	}
+	in.kept, in.size, in.pos = nil, 0, 0
+}
+
+// copyAt copies what was looked at from offset at on, as much as b takes.
+func (in *intake) copyAt(b []byte, at int) (n int) {
+	for n < len(b) && at < in.pos {
+		from := in.kept[at/chunkSize][at%chunkSize:]
+		got := copy(b[n:], from[:min(len(from), in.pos-at)])
+		n, at = n+got, at+got
+	}
+	return n
+}
+
+// last returns the last n bytes that were looked at.
+func (in *intake) last(n int) []byte {
+	b := make([]byte, n)
+	in.copyAt(b, in.pos-n)
+	return b
+}
+
+// skip looks at the next n bytes.
+func (in *intake) skip(n int) error {
+	if err := in.more(n); err != nil {
+		return err
+	}
+	in.pos += n
+	return nil
+}
+
+// take returns the next n bytes, of which there are few.
+func (in *intake) take(n int) ([]byte, error) {
+	if err := in.skip(n); err != nil {
+		return nil, err
+	}
+	return in.last(n), nil
+}
+
+func (in *intake) one() (byte, error) {
+	if err := in.skip(1); err != nil {
+		return 0, err
+	}
+	return in.kept[(in.pos-1)/chunkSize][(in.pos-1)%chunkSize], nil
+}
+
+// label reads the label before a message, "" when there is none.
+func (in *intake) label() (string, error) {
+	kind, err := in.one()
+	if err != nil {
+		return "", err
+	}
+	if kind != msgLabel {
+		in.pos--
+		return "", nil
+	}
+	size, err := in.one()
+	if err == nil && size == 0 {
+		err = fmt.Errorf("%w: empty label", errIntake)
+	}
+	if err != nil {
+		return "", err
+	}
+	label, err := in.take(int(size))
+	return string(label), err
+}
+
+// message reads one message, after its label, and returns its type.
+func (in *intake) message() (byte, error) {
+	kind, err := in.one()
+	if err != nil {
+		return 0, err
+	}
+	start := in.pos
+	switch kind {
+	case msgEncrypted:
+		size, err := in.take(4)
+		if err != nil {
+			return kind, err
+		}
+		n := binary.BigEndian.Uint32(size)
+		if n > maxMessage {
+			return kind, fmt.Errorf("%w: it claims %d bytes, more than any peer sends", errIntake, n)
+		}
+		return kind, in.skip(int(n))
+	case msgPushPull:
+		return kind, in.pushPull()
+	case msgUser:
+		h, err := in.header("UserMsgLen")
+		if err != nil {
+			return kind, err
+		}
+		n := h["UserMsgLen"]
+		if n > maxUserMsg {
+			return kind, fmt.Errorf("%w: it claims a message of %d bytes, more than any peer sends", errIntake, n)
+		}
+		return kind, in.skip(int(n))
+	case msgPing, msgAck, msgError:
+		if err := in.fields(func(string, packed) {}); err != nil {
+			return kind, err
+		}
+		if in.pos-start > maxSmall {
+			return kind, fmt.Errorf("%w: %d bytes of type %d", errIntake, in.pos-start, kind)
+		}
+		return kind, nil
+	default:
+		return kind, fmt.Errorf("%w: type %d", errIntake, kind)
+	}
+}
+
+// pushPull reads the whole state of a peer: a header, so many nodes, and ours.
+func (in *intake) pushPull() error {
+	h, err := in.header("Nodes", "UserStateLen", "Join")
+	if err != nil {
+		return err
+	}
+	if h["Nodes"] > maxNodes || h["UserStateLen"] > maxUserState {
+		return fmt.Errorf("%w: it claims %d nodes and %d bytes, more than any cluster has", errIntake, h["Nodes"], h["UserStateLen"])
+	}
+	for range h["Nodes"] {
+		start := in.pos
+		if err := in.fields(func(string, packed) {}); err != nil {
+			return err
+		}
+		if in.pos-start < minNode {
+			return fmt.Errorf("%w: a node of %d bytes", errIntake, in.pos-start)
+		}
+	}
+	return in.skip(int(h["UserStateLen"]))
+}
+
+// header reads a map that has the fields named, no other, none twice, and
+// small numbers or booleans in them.
+func (in *intake) header(names ...string) (map[string]uint64, error) {
+	h := make(map[string]uint64, len(names))
+	var bad error
+	err := in.fields(func(name string, v packed) {
+		known := false
+		for _, n := range names {
+			known = known || n == name
+		}
+		if _, twice := h[name]; !known || twice || v.kind != packedNumber || v.number > 1<<32 {
+			bad = fmt.Errorf("%w: header", errIntake)
+			return
+		}
+		h[name] = v.number
+	})
+	return h, errors.Join(err, bad)
+}
+
+type packedKind byte
+
+const (
+	packedNumber packedKind = iota // a boolean is 0 or 1
+	packedBytes
+	packedNil
+)
+
+// packed is one MessagePack value, of those that memberlist sends.
+type packed struct {
+	kind   packedKind
+	number uint64
+	size   int // of bytes
+}
+
+// fields reads a map with text as its keys and plain values, which is how
+// memberlist writes a struct, and shows each field to see.
+func (in *intake) fields(see func(name string, v packed)) error {
+	b, err := in.one()
+	if err != nil {
+		return err
+	}
+	const most = 15 // memberlist's largest struct has 8
+	if b < 0x80 || b > 0x80+most {
+		return fmt.Errorf("%w: no fields", errIntake)
+	}
+	for range b - 0x80 {
+		at := in.pos
+		key, err := in.value()
+		if err != nil {
+			return err
+		}
+		if key.kind != packedBytes || key.size == 0 || key.size > 64 {
+			return fmt.Errorf("%w: field name", errIntake)
+		}
+		name := string(in.last(key.size))
+		if in.pos-at > 2+key.size {
+			return fmt.Errorf("%w: field name", errIntake)
+		}
+		v, err := in.value()
+		if err != nil {
+			return err
+		}
+		see(name, v)
+	}
+	return nil
+}
+
+// value reads one plain value. Lists, maps, fractions and extensions are none:
+// memberlist sends none within a struct.
+func (in *intake) value() (packed, error) {
+	b, err := in.one()
+	if err != nil {
+		return packed{}, err
+	}
+	switch {
+	case b <= 0x7f:
+		return packed{kind: packedNumber, number: uint64(b)}, nil
+	case b >= 0xa0 && b <= 0xbf:
+		return in.bytes(uint64(b & 0x1f))
+	}
+	switch b {
+	case 0xc0:
+		return packed{kind: packedNil}, nil
+	case 0xc2, 0xc3:
+		return packed{kind: packedNumber, number: uint64(b & 1)}, nil
+	case 0xc4, 0xd9: // bin 8, str 8
+		n, err := in.uint(1)
+		if err != nil {
+			return packed{}, err
+		}
+		return in.bytes(n)
+	case 0xc5, 0xda: // bin 16, str 16
+		n, err := in.uint(2)
+		if err != nil {
+			return packed{}, err
+		}
+		return in.bytes(n)
+	case 0xc6, 0xdb: // bin 32, str 32
+		n, err := in.uint(4)
+		if err != nil {
+			return packed{}, err
+		}
+		return in.bytes(n)
+	case 0xcc, 0xcd, 0xce, 0xcf: // uint 8 to 64
+		n, err := in.uint(1 << (b - 0xcc))
+		return packed{kind: packedNumber, number: n}, err
+	case 0xd0, 0xd1, 0xd2, 0xd3: // int 8 to 64, of which only the positive occur
+		size := 1 << (b - 0xd0)
+		n, err := in.uint(size)
+		if err == nil && n>>(8*size-1) == 1 {
+			err = fmt.Errorf("%w: negative number", errIntake)
+		}
+		return packed{kind: packedNumber, number: n}, err
+	}
+	return packed{}, fmt.Errorf("%w: value of kind %#x", errIntake, b)
+}
+
+func (in *intake) uint(size int) (uint64, error) {
+	b, err := in.take(size)
+	if err != nil {
+		return 0, err
+	}
+	var n uint64
+	for _, x := range b {
+		n = n<<8 | uint64(x)
+	}
+	return n, nil
+}
+
+func (in *intake) bytes(n uint64) (packed, error) {
+	if n > maxSmall {
+		return packed{}, fmt.Errorf("%w: a value of %d bytes", errIntake, n)
+	}
+	return packed{kind: packedBytes, size: int(n)}, in.skip(int(n))
+}
+
+// checkPacket says whether memberlist may have the datagram b. It refuses
+// compressed ones, which peers do not send: 60 KB of them unpack to 40 MB. An
+// encrypted datagram begins with 0 or 1 and passes.
+func checkPacket(b []byte) error {
+	if len(b) > 1 && b[0] == msgLabel {
+		b = b[min(len(b), 2+int(b[1])):]
+	}
+	if len(b) > 5 && b[0] == msgCRC {
+		b = b[5:]
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	switch b[0] {
+	case msgCompress:
+		return fmt.Errorf("%w: compressed", errIntake)
+	case msgCompound:
+		return checkCompound(b[1:])
+	}
+	return nil
+}
+
+func checkCompound(b []byte) error {
+	if len(b) < 1 || len(b) < 1+2*int(b[0]) {
+		return nil // memberlist says so
+	}
+	sizes, parts := b[1:1+2*int(b[0])], b[1+2*int(b[0]):]
+	for ; len(sizes) > 0; sizes = sizes[2:] {
+		n := int(binary.BigEndian.Uint16(sizes))
+		if n > len(parts) {
+			return nil
+		}
+		if n > 0 && (parts[0] == msgCompress || parts[0] == msgCompound) {
+			return fmt.Errorf("%w: type %d within a compound", errIntake, parts[0])
+		}
+		parts = parts[n:]
+	}
+	return nil
+}
