@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/peerhq/peer/agent/checks"
 	"github.com/peerhq/peer/agent/httpapi"
 	"github.com/peerhq/peer/cluster"
 	"github.com/peerhq/peer/lockclient"
@@ -26,15 +27,16 @@ import (
 // Agent is a running agent, made by Start. All methods may be called from any
 // goroutine.
 //
-// It starts no goroutine of its own but the one of a Leave asked for over HTTP;
-// the rest belong to the cluster, the lock client and the endpoint.
+// Its own goroutines are the announcer of this host's services and the one of a
+// Leave asked for over HTTP; the rest belong to the cluster, the lock client,
+// the checks and the endpoint.
 type Agent struct {
 	cfg     Config
 	logger  hclog.Logger
 	started time.Time
 
 	cluster  *cluster.Cluster
-	selector *selector.Selector[cluster.Member]
+	selector *selector.Selector[endpoint]
 	locks    *lockclient.Client // nil without a Redis
 	events   *ring
 	http     *httpapi.Server
@@ -43,8 +45,14 @@ type Agent struct {
 	metrics  *prometheus.Registry
 	served   served
 
+	registry  *registry
+	announcer *announcer
+	checks    *checks.Checker
+
 	rotating sync.Mutex
-	rotated  uint64 // index of the View that the selector has
+	known    *catalog                                // of the newest View that the selectors have
+	services map[string]*selector.Selector[endpoint] // of those services that were asked for
+	filled   time.Time                               // when the selectors were
 
 	phase atomic.Value // string: starting, alive, leaving, left
 	stop  sync.Once
@@ -78,12 +86,9 @@ func Start(cfg Config) (*Agent, error) {
 		a.logger = hclog.NewNullLogger()
 	}
 	a.phase.Store("starting")
-	a.selector = selector.New(selector.Config[cluster.Member]{
-		ID:   func(m cluster.Member) string { return m.Name },
-		Seed: cfg.Name,
-		Self: cfg.Name,
-		RTT:  cluster.Member.RTT,
-	})
+	a.selector = a.newSelector()
+	a.services = map[string]*selector.Selector[endpoint]{}
+	a.registry = newRegistry(cfg.Seams.FS, cfg.DataDir, cfg.Tags, r.services, a.logger.Named("services"))
 	if err := a.open(r); err != nil {
 		a.kill()
 		return nil, err
@@ -119,11 +124,16 @@ func (a *Agent) open(r resolved) error {
 	cc := a.cfg.cluster(r)
 	cc.Logger = a.logger.Named("gossip")
 	cc.OnEvent = a.onMember
+	cc.Services = a.registry.current()
 	if a.cluster, err = cluster.Start(cc); err != nil {
 		closeListeners()
 		return err
 	}
 	a.rotate(a.cluster.View())
+	if err := a.check(); err != nil {
+		closeListeners()
+		return err
+	}
 	a.metrics = a.newMetrics()
 	hc.Gatherer = a.metrics
 	if a.http, err = httpapi.Start(hc, a); err != nil {
@@ -230,20 +240,29 @@ func loadTLS(c HTTPTLS) (*tls.Config, error) {
 	return out, nil
 }
 
+// check begins to check this host's services and to announce what comes of it.
+func (a *Agent) check() error {
+	a.announcer = newAnnouncer(a.registry, a.cluster, a.logger.Named("services"))
+	go a.announcer.run()
+	a.checks = checks.Start(checks.Config{
+		Dial:     a.cfg.Seams.CheckDial,
+		OnChange: func(string) { a.announcer.changed() },
+		Logger:   a.logger.Named("checks"),
+	})
+	return a.registry.watch(a.checks)
+}
+
 // onMember is called by the cluster for every event, in order.
 func (a *Agent) onMember(e cluster.Event, v *cluster.View) {
 	a.rotate(v)
 	a.events.add(memberEvent(e))
 }
 
-// rotate gives the selector whom v calls eligible, unless it has a later View.
+// rotate gives the selectors whom v calls eligible.
 func (a *Agent) rotate(v *cluster.View) {
 	a.rotating.Lock()
 	defer a.rotating.Unlock()
-	if v.Index > a.rotated {
-		a.rotated = v.Index
-		a.selector.Set(v.Eligible())
-	}
+	a.follow(v)
 }
 
 // onLock is called by the lock client for every event, in order.
@@ -280,10 +299,12 @@ func (a *Agent) Stop(ctx context.Context) error {
 		if a.locks != nil {
 			errs = append(errs, a.locks.Close())
 		}
+		a.checks.Close()
 		errs = append(errs, a.cluster.Leave(ctx))
 		a.phase.Store("left")
 		a.events.close()
 		errs = append(errs, a.http.Close(ctx), a.cluster.Close())
+		a.announcer.close()
 		a.err = errors.Join(errs...)
 		a.logger.Info("agent has left", "member", a.cfg.Name)
 		close(a.done)
@@ -309,6 +330,12 @@ func (a *Agent) kill() {
 	a.events.close()
 	if a.cluster != nil {
 		_ = a.cluster.Close()
+	}
+	if a.checks != nil {
+		a.checks.Close()
+	}
+	if a.announcer != nil {
+		a.announcer.close()
 	}
 	if a.http != nil {
 		_ = a.http.Close(ctx)

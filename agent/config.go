@@ -44,6 +44,8 @@ type Config struct {
 	ForgetAfter time.Duration     `yaml:"forget_after"` // drops a member gone for so long; default 72h
 	Redis       RedisConfig       `yaml:"redis"`
 	Tags        map[string]string `yaml:"tags"`
+	Services    []ServiceConfig   `yaml:"services"` // what runs beside this agent
+	ZoneTag     string            `yaml:"zone_tag"` // peers whose tag of this name is as ours are handed out first; default: none
 	Log         LogConfig         `yaml:"log"`
 	Ready       ReadyConfig       `yaml:"ready"`
 
@@ -94,6 +96,7 @@ type Seams struct {
 	Network   cluster.Network
 	Listen    func(ctx context.Context, network, addr string) (net.Listener, error)
 	RedisDial func(ctx context.Context, network, addr string) (net.Conn, error)
+	CheckDial func(ctx context.Context, network, addr string) (net.Conn, error) // to the services that are checked
 	FS        cluster.FS
 	Now       func() time.Time
 	Rand      io.Reader
@@ -144,6 +147,8 @@ type resolved struct {
 	keys  [][]byte
 	token []byte
 	tls   *tls.Config
+
+	services []service
 }
 
 func (c Config) resolve() (resolved, error) {
@@ -182,6 +187,11 @@ func (c Config) resolve() (resolved, error) {
 			errs = append(errs, err)
 		}
 	}
+	services, err := c.services()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	r.services = services
 	if hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
 		errs = append(errs, fmt.Errorf("log.level %q: want trace, debug, info, warn or error", c.Log.Level))
 	}

@@ -118,6 +118,9 @@ func (d *configDecoder) value(n ast.Node, path string, v reflect.Value) {
 	switch {
 	case v.Type() == reflect.TypeFor[time.Duration]():
 		d.duration(n, path, v)
+	case v.Kind() == reflect.Pointer: // tells what is not there from a zero
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, path, v.Elem())
 	case v.Kind() == reflect.Struct:
 		d.fields(n, path, v)
 	case v.Kind() == reflect.Map:

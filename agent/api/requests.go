@@ -59,6 +59,11 @@ type NextQuery struct {
 	Tags    map[string]string // all of them
 	Exclude []string          // names
 	Count   int               // 0 means 1
+
+	// ServiceTags narrow a Service to instances with all of these tags.
+	ServiceTags []string
+	// Explain asks where everybody stands and why, and takes no turn.
+	Explain bool
 }
 
 // Values returns q as a query string.
@@ -73,6 +78,12 @@ func (q NextQuery) Values() url.Values {
 	}
 	if q.Count != 0 {
 		v.Set("count", strconv.Itoa(q.Count))
+	}
+	for _, t := range q.ServiceTags {
+		v.Add("service_tag", t)
+	}
+	if q.Explain {
+		v.Set("explain", "true")
 	}
 	return v
 }

@@ -62,6 +62,9 @@ type Next struct {
 	Schema string     `json:"schema"`
 	Policy string     `json:"policy"`
 	Peers  []NextPeer `json:"peers"`
+	// Explain says where everybody stands, if it was asked for; then no turn was
+	// taken.
+	Explain []Standing `json:"explain,omitempty"`
 }
 
 // NextPeer is one peer handed out.
@@ -72,6 +75,31 @@ type NextPeer struct {
 	Port    uint16            `json:"port"`
 	Tags    map[string]string `json:"tags"`
 	RTTMS   *float64          `json:"rtt_ms"`
+	// Tier says how fit it is: live, cooling (a request to it failed lately) or
+	// last_resort (it warns). Other than live only when nobody better is left.
+	Tier string `json:"tier"`
+}
+
+// Standing is how one peer stands in a rotation, and why.
+type Standing struct {
+	Name      string   `json:"name"`
+	Addr      string   `json:"addr"`
+	Port      uint16   `json:"port"`
+	Rank      int      `json:"rank"`  // when it would be handed out, from 0; -1 never
+	Tier      string   `json:"tier"`  // live, cooling, last_resort; "" when never
+	Share     float64  `json:"share"` // of the turns, 0 to 1
+	Strikes   int      `json:"strikes"`
+	LatencyMS *float64 `json:"latency_ms"` // of the requests that were reported
+	Why       string   `json:"why"`
+}
+
+// NextReport is the body of POST /v1/next/report: how a request to a peer that
+// was handed out has gone.
+type NextReport struct {
+	Name      string  `json:"name"`
+	Service   string  `json:"service,omitempty"`
+	OK        bool    `json:"ok"`
+	LatencyMS float64 `json:"latency_ms,omitempty"` // of a success; 0 if unknown
 }
 
 // Status answers GET /v1/status: this agent's one picture of itself and the
