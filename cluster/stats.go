@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Warning is something an operator should know, with the way to mend it.
 type Warning struct {
