@@ -13,7 +13,7 @@ import (
 func (l *Lock) ByHand() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.byHand = false
+	l.byHand = true
 	if l.settled && l.state == stateHeld {
 		l.due = l.until
 		l.arm(now())

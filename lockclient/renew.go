@@ -34,7 +34,7 @@ func (l *Lock) tick() {
 		}
 		l.arm(t)
 		l.mu.Unlock()
-		l.r.ear.open()
+		c.openEar()
 	default:
 		// The first renewal comes early when there is no connection for it yet:
 		// making one may take longer than an answer.
@@ -52,7 +52,7 @@ func (l *Lock) tick() {
 		l.tries++
 		l.mu.Unlock()
 		if settle {
-			l.r.ear.open()
+			c.openEar()
 		}
 		l.renew(left)
 	}
@@ -69,11 +69,7 @@ func (l *Lock) renew(left time.Duration) error {
 	c := l.c
 	ctx, cancel := context.WithTimeout(c.life, left)
 	sent := now()
-	s, args := renewScript, arguments(&l.r.keys, 2)
-	args[argOwn], args[argOwn+1] = &l.r.id, &l.r.ttlMS
-	if l.r.limit != limitAlone {
-		s, args[argOwn] = renewSharedScript, &l.value
-	}
+	s, args := l.renewal()
 	reply, err := c.run(ctx, c.renewals, s, args)
 	cancel()
 	if err == nil {
@@ -111,6 +107,41 @@ func (l *Lock) renew(left time.Duration) error {
 		return err
 	}
 	return l.Err()
+}
+
+// renewal returns the script that renews l, and its arguments.
+func (l *Lock) renewal() (*script, []any) {
+	args := arguments(&l.r.keys, 2)
+	args[argOwn], args[argOwn+1] = &l.r.id, &l.r.ttlMS
+	if l.r.limit == limitAlone {
+		return renewScript, args
+	}
+	args[argOwn] = &l.value
+	return renewSharedScript, args
+}
+
+// renewed is extend for one who does not hold l.mu.
+func (l *Lock) renewed(sent moment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state == stateHeld && l.until.after(now()) {
+		l.extend(sent)
+	}
+}
+
+// abandon ends l, which nobody has been given, and gives it back.
+func (l *Lock) abandon(ended <-chan struct{}) {
+	l.mu.Lock()
+	held := l.state == stateHeld
+	if held {
+		l.state, l.err = stateReleased, ErrReleased
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
+	if held {
+		l.c.drop(l)
+		l.c.forget(l.r, ended)
+	}
 }
 
 // extend moves the deadline after a renewal that was sent at sent. The caller
