@@ -34,7 +34,7 @@ func (l *Lock) tick() {
 		}
 		l.arm(t)
 		l.mu.Unlock()
-		c.openEar()
+		l.r.ear.open()
 	default:
 		// The first renewal comes early when there is no connection for it yet:
 		// making one may take longer than an answer.
@@ -52,7 +52,7 @@ func (l *Lock) tick() {
 		l.tries++
 		l.mu.Unlock()
 		if settle {
-			c.openEar()
+			l.r.ear.open()
 		}
 		l.renew(left)
 	}
