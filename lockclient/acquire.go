@@ -115,6 +115,11 @@ func (c *Client) granted(ctx context.Context, r *request, fence uint64, since in
 		return nil, explain(c.addr, fmt.Errorf("the grant took longer than its time to live of %v to arrive: %w",
 			r.ttl, context.DeadlineExceeded))
 	}
+	if c.cfg.WaitReplicas > 0 {
+		if err := c.confirm(ctx, l); err != nil {
+			return nil, err
+		}
+	}
 	c.health.acquired.Add(1)
 	c.events.send(Event{Type: LockAcquired, Name: r.name, Fence: fence})
 	return l, nil

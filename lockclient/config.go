@@ -52,6 +52,12 @@ type Config struct {
 	Command string
 	// TTL is how long a lock outlives a holder that is gone. Default 15 s.
 	TTL time.Duration
+	// WaitReplicas is how many replicas must confirm a grant before it counts;
+	// when they do not within a quarter of the time to live it is given back,
+	// and ErrNotReplicated returned. It makes it less likely that a failover
+	// forgets a grant, and no more: a replica that did not confirm may be the one
+	// that is promoted. It costs two round trips. Default 0.
+	WaitReplicas int
 	// Dial opens connections; with it the client runs on any network, an
 	// in-memory one included. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)

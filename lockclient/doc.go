@@ -1,3 +1,87 @@
 // Package lockclient takes locks in a shared Redis: fair, fenced, and told in
-// time when they are lost.
+// time when they are lost. It is the only package here that knows Redis, and it
+// knows nothing of clusters of peers.
+//
+//	err := client.Do(ctx, "reports/daily", func(ctx context.Context, l *lockclient.Lock) error {
+//		return write(ctx, l.Fence()) // ctx ends when the lock is lost
+//	})
+//
+// # What it promises
+//
+// At one time, at most one holds a lock (or those who agreed to share it), while
+// these are true: one Redis primary keeps its data; the rates of the clocks of
+// Redis and of the holder differ by less than a hundredth; nobody steps the
+// clock of Redis forward, which would end every hold at once; and who holds a
+// lock stops when the lock's context ends.
+//
+// The loss is told in time. A holder counts from before its question left, and
+// takes off a hundredth of the time to live, at least 2 ms: by its own monotonic
+// clock it stops before Redis can give the lock to the next, at every phase of
+// renewal, whatever the network does. An answer that comes later revives
+// nothing. A process that was stopped, or a machine that slept (on Linux), finds
+// its context done.
+//
+// Each grant has a fence, a number greater than that of every grant of this lock
+// before, also after Redis lost its data or a failover forgot a grant, as long
+// as the clock of Redis was not set back meanwhile. It comes with the answer of
+// the acquire, and never changes. A resource that refuses a fence smaller than
+// one it has seen (FenceCheckLua, FenceCheckSQL) is safe from a holder who does
+// not know yet that it lost, and that alone is safe without conditions.
+//
+// Waiters of all processes are served in the order in which they asked, those
+// who would share a lock in the same queue as those who want it alone, and try
+// overtakes nobody. Nobody polls: the next is called by its name when the lock
+// is released. A waiter whose process is gone costs those behind it nothing; one
+// that is cut off its claim, a third of its time to live; a holder that is gone
+// the rest of its time to live. A waiter that was cut off, or saw Redis restart,
+// has its old place.
+//
+// # What it does not promise
+//
+// Redis replicates after it has answered. When the primary dies and a replica
+// that missed the grant takes its place, two may hold the lock for up to one
+// time to live. The fence still rises, and the first is told by its deadline.
+// Config.WaitReplicas makes that less likely, not impossible.
+//
+// This is not Redlock, which would need several primaries, costs a round trip to
+// each, has no fence that rises, and is broken by restarts and clock steps all
+// the same.
+//
+// Do not let Redis evict keys (maxmemory-policy noeviction, or a volatile one
+// would do it to locks): an evicted lock is a lock that anyone may take.
+//
+// # How it is kept
+//
+// Everything a lock has is in one hash slot, and every step is one script, named
+// after what it does in this directory:
+//
+//	PREFIX{NAME}     id|fence|since|meta of the one that holds it, expires by itself
+//	PREFIX{NAME}:f   the last fence; it stays, 100 bytes for each name ever used
+//	PREFIX{NAME}:q   the queue: ids by place
+//	PREFIX{NAME}:w   what the waiters are, until when they count, how to call them
+//	PREFIX{NAME}:h   the holds of those who share it, by their end
+//
+// An id names one attempt of one client, so that a script may be sent again: an
+// answer that was lost, a connection that broke, a script cache that was flushed
+// leave nothing behind and take nothing twice. Only the clock of Redis is asked
+// for a time, and only by Redis; the clocks of hosts may be wrong by hours.
+//
+// A process has one subscription, opened by its first waiter or by a hold that
+// lasts: there it is called. While it waits it says so every half claim, all its
+// waiters for one lock in one call. A renewal is sent at every third of what is
+// left, on connections of its own, so that no load can hold it up. When Redis is
+// away, a client dials about once a second and no more.
+//
+// # Rights and versions
+//
+// Redis 6 or later, or Valkey; a Cluster needs Redis 7, for its sharded channels.
+// A user that may use locks, and nothing else, on Redis 7:
+//
+//	ACL SETUSER peer on >SECRET ~peer:* &peer:* +ping +eval +evalsha +script|load
+//	    +get +set +getset +del +exists +pexpire +pttl +time +zadd +zrem +zrange
+//	    +zrank +zscore +zpopmin +zcard +zremrangebyscore +hget +hset +hdel +hmget
+//	    +publish +subscribe +scan
+//
+// On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also
+// +wait. +scan is for List, +script|load saves a round trip after a restart.
 package lockclient

@@ -174,7 +174,10 @@ func explain(addr string, err error) error {
 	}
 	var dns *net.DNSError
 	var netErr net.Error
+	var handshake *handshakeError
 	switch {
+	case errors.As(err, &handshake):
+		u.Cause, u.Fix = CauseTLS, "check that both sides speak TLS and trust the certificate"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		u.Cause, u.Fix = CauseRefused, "is redis-server running there?"
 	case errors.Is(err, os.ErrNotExist):
@@ -187,8 +190,6 @@ func explain(addr string, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
 		errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		u.Cause, u.Fix = CauseCut, "Redis or something between closed the connection"
-	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
-		u.Cause, u.Fix = CauseTLS, "check that both sides speak TLS and trust the certificate"
 	}
 	return u
 }

@@ -92,7 +92,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 				secure := tls.Client(conn, cfg)
 				if err := secure.HandshakeContext(ctx); err != nil {
 					conn.Close()
-					return nil, err
+					return nil, &handshakeError{err}
 				}
 				conn = secure
 			}
@@ -109,6 +109,12 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 	small.PoolSize, small.MaxIdleConns = 4, 2
 	return redis.NewUniversalClient(opt), redis.NewUniversalClient(&small), address(opt), nil
 }
+
+// A handshakeError is one of TLS, whatever it looks like. It does not unwrap:
+// go-redis would throw it away and keep what is in it.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return "tls handshake: " + e.err.Error() }
 
 func readPassword(file string) (string, error) {
 	info, err := os.Stat(file)

@@ -24,6 +24,7 @@ type redisServer struct {
 	addr string
 	dir  string
 	args []string
+	raw  []string // in place of all arguments
 	cmd  *exec.Cmd
 }
 
@@ -63,6 +64,9 @@ func (s *redisServer) start() error {
 	_, port, _ := net.SplitHostPort(s.addr)
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
 		"--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no"}, s.args...)
+	if s.raw != nil {
+		args = s.raw
+	}
 	s.cmd = exec.Command(needRedis(s.t), args...)
 	if err := s.cmd.Start(); err != nil {
 		return err

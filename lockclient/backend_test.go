@@ -1,0 +1,334 @@
+package lockclient_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/peerhq/peer/lockclient"
+)
+
+// useAll takes two clients of one Redis through everything a lock does.
+func useAll(t *testing.T, a, b *lockclient.Client) {
+	t.Helper()
+	ctx := t.Context()
+	l := hold(t, a, "demo")
+	if _, err := b.TryAcquire(ctx, "demo"); !errors.Is(err, lockclient.ErrHeld) {
+		t.Errorf("got %v, want ErrHeld", err)
+	}
+	next := later(t, b, "demo")
+	info := must[lockclient.Info](t)(a.Inspect(ctx, "demo"))
+	if info.Holder == nil || len(info.Waiters) != 1 {
+		t.Errorf("got %+v, want a holder and a waiter", info)
+	}
+	time.Sleep(300 * time.Millisecond) // both listen now
+	start := time.Now()
+	if err := l.Release(ctx); err != nil {
+		t.Fatal(err)
+	}
+	won := within(t, 5*time.Second, "the next", next)
+	if won.err != nil {
+		t.Fatal(won.err)
+	}
+	if d := won.at.Sub(start); d > 400*time.Millisecond {
+		t.Errorf("handed over after %v", d)
+	}
+	time.Sleep(300 * time.Millisecond)
+	lost := lostAt(won.lock)
+	start = time.Now()
+	must[lockclient.Info](t)(a.ForceRelease(ctx, "demo"))
+	if d := within(t, 5*time.Second, "the loss", lost).Sub(start); d > 400*time.Millisecond {
+		t.Errorf("told after %v", d)
+	}
+	r1, r2 := hold(t, a, "shared", lockclient.Shared()), hold(t, b, "shared", lockclient.Shared())
+	if _, err := a.TryAcquire(ctx, "shared"); !errors.Is(err, lockclient.ErrHeld) {
+		t.Errorf("got %v, want ErrHeld", err)
+	}
+	infos := must[[]lockclient.Info](t)(b.List(ctx))
+	if len(infos) != 1 || infos[0].Name != "shared" || len(infos[0].Holders) != 2 {
+		t.Errorf("got %+v, want one shared by two", infos)
+	}
+	if err := errors.Join(r1.Release(ctx), r2.Release(ctx)); err != nil {
+		t.Error(err)
+	}
+	if infos := must[[]lockclient.Info](t)(b.List(ctx)); len(infos) != 0 {
+		t.Errorf("left behind: %+v", infos)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	roots := certificate(t, dir)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	s := startRedis(t, "--tls-port", port, "--tls-auth-clients", "no",
+		"--tls-cert-file", filepath.Join(dir, "cert.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
+		"--tls-ca-cert-file", filepath.Join(dir, "cert.pem"))
+	secure := func(cfg *lockclient.Config) {
+		cfg.URL = "rediss://" + addr
+		cfg.TLS = &tls.Config{RootCAs: roots}
+	}
+	useAll(t, s.client(t, secure), s.client(t, secure))
+
+	c := s.client(t, func(cfg *lockclient.Config) { cfg.URL = "rediss://" + addr })
+	_, err = c.TryAcquire(t.Context(), "demo")
+	var u *lockclient.UnavailableError
+	if !errors.As(err, &u) || u.Cause != lockclient.CauseTLS {
+		t.Errorf("an unknown authority: got %v, want %q", err, lockclient.CauseTLS)
+	}
+	c = s.client(t, func(cfg *lockclient.Config) { cfg.URL = "rediss://" + s.addr })
+	if _, err = c.TryAcquire(t.Context(), "demo"); !errors.As(err, &u) || u.Cause != lockclient.CauseTLS && u.Cause != lockclient.CauseCut {
+		t.Errorf("TLS to a port without: got %v, want %q", err, lockclient.CauseTLS)
+	}
+}
+
+// certificate writes one for 127.0.0.1, signed by itself.
+func certificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: secret},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool
+}
+
+func TestUnixSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lock") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := startRedis(t, "--unixsocket", filepath.Join(dir, "s"))
+	at := func(cfg *lockclient.Config) { cfg.URL = "unix://" + filepath.Join(dir, "s") + "?db=3" }
+	useAll(t, s.client(t, at), s.client(t, at))
+	if n := s.do("DBSIZE"); n != int64(0) {
+		t.Errorf("%v keys in database 0: db=3 was asked for", n)
+	}
+}
+
+// minimalRights are those that the package documentation gives to a user.
+func minimalRights(t *testing.T) []any {
+	t.Helper()
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rule []any
+	for line := range strings.Lines(string(doc)) {
+		words := strings.Fields(strings.TrimPrefix(line, "//"))
+		if len(words) > 2 && words[0] == "ACL" && words[1] == "SETUSER" || rule != nil && len(words) > 0 && strings.ContainsAny(words[0][:1], "+~&") {
+			for _, w := range words {
+				rule = append(rule, w)
+			}
+		} else if rule != nil {
+			break
+		}
+	}
+	if len(rule) < 5 {
+		t.Fatal("the package documentation has no ACL SETUSER")
+	}
+	return rule
+}
+
+// The rights in the documentation are enough, and none of them is too much.
+func TestMinimalRights(t *testing.T) {
+	rule := minimalRights(t)
+	s := startRedis(t)
+	s.do(rule...)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("SECRET"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limited := func(cfg *lockclient.Config) { cfg.Username, cfg.PasswordFile = "peer", file }
+	useAll(t, s.client(t, limited), s.client(t, limited))
+	// And one that waits for longer than half its claim.
+	l := hold(t, s.client(t, limited), "long", lockclient.WithTTL(time.Second), lockclient.Shared())
+	next := later(t, s.client(t, limited), "long", lockclient.WithTTL(time.Second))
+	time.Sleep(700 * time.Millisecond)
+	l.Release(t.Context())
+	within(t, 5*time.Second, "the next", next)
+	used := map[string]bool{}
+	for _, line := range strings.Split(fmt.Sprint(s.do("INFO", "commandstats")), "\n") {
+		if name, ok := strings.CutPrefix(strings.SplitN(line, ":", 2)[0], "cmdstat_"); ok {
+			used[name] = true
+		}
+	}
+	// ZRANGEBYSCORE and the like are commands of their own.
+	for _, w := range rule {
+		if name, ok := strings.CutPrefix(fmt.Sprint(w), "+"); ok && !used[name] {
+			t.Errorf("%s is not needed: %v", w, used)
+		}
+	}
+	s.do("ACL", "SETUSER", "peer", "resetchannels")
+	c := s.client(t, limited)
+	l = hold(t, s.client(t), "demo")
+	defer l.Release(t.Context())
+	_, err := c.Acquire(t.Context(), "demo")
+	var u *lockclient.UnavailableError
+	if !errors.As(err, &u) || u.Cause != lockclient.CausePermission {
+		t.Errorf("without its channel: got %v, want %q", err, lockclient.CausePermission)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	nodes := make([]*redisServer, 3)
+	for i := range nodes {
+		bus, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(bus.Addr().String())
+		bus.Close()
+		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-port", port, "--cluster-config-file", "nodes.conf",
+			"--cluster-node-timeout", "1000")
+	}
+	for i, n := range nodes {
+		from, to := i*16384/3, (i+1)*16384/3-1
+		n.do("CLUSTER", "ADDSLOTSRANGE", from, to)
+		host, port, _ := net.SplitHostPort(nodes[0].addr)
+		if i > 0 {
+			var bus int64
+			for _, a := range nodes[0].args {
+				fmt.Sscan(a, &bus)
+				if bus > 0 {
+					break
+				}
+			}
+			n.do("CLUSTER", "MEET", host, port, bus)
+		}
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for _, n := range nodes {
+		for !strings.Contains(fmt.Sprint(n.do("CLUSTER", "INFO")), "cluster_state:ok") {
+			if time.Now().After(deadline) {
+				t.Fatalf("no cluster after 20 s: %v", n.do("CLUSTER", "INFO"))
+			}
+			time.Sleep(50 * time.Millisecond) // processes of their own: there is nothing to wait on
+		}
+	}
+	at := func(cfg *lockclient.Config) { cfg.URL = "redis+cluster://" + nodes[0].addr + "," + nodes[1].addr }
+	useAll(t, nodes[0].client(t, at), nodes[0].client(t, at))
+	// One lock on each node, and all of them listed.
+	c := nodes[0].client(t, at)
+	for i := range 30 {
+		hold(t, c, fmt.Sprint("lock ", i))
+	}
+	if infos := must[[]lockclient.Info](t)(c.List(t.Context())); len(infos) != 30 {
+		t.Errorf("List has %d, want 30", len(infos))
+	}
+	for _, n := range nodes {
+		if v := n.do("DBSIZE"); v == int64(0) {
+			t.Errorf("no keys on %s", n.addr)
+		}
+	}
+}
+
+func TestSentinelFailover(t *testing.T) {
+	primary := startRedis(t)
+	host, port, _ := net.SplitHostPort(primary.addr)
+	replica := startRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	sentinel := startRedis(t) // a plain one first: this is how its address is found free
+	conf := filepath.Join(sentinel.dir, "sentinel.conf")
+	sentinel.kill()
+	lines := fmt.Sprintf("sentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n", host, port)
+	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, sentinelPort, _ := net.SplitHostPort(sentinel.addr)
+	sentinel.raw = []string{conf, "--sentinel", "--port", sentinelPort, "--bind", "127.0.0.1", "--dir", sentinel.dir}
+	if err := sentinel.start(); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !ok(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("not after 20 s: %s", what)
+			}
+			time.Sleep(20 * time.Millisecond) // processes of their own: there is nothing to wait on
+		}
+	}
+	wait("the replica is in step", func() bool {
+		return strings.Contains(fmt.Sprint(replica.do("INFO", "replication")), "master_link_status:up")
+	})
+	wait("the sentinel knows the replica", func() bool {
+		v, err := sentinel.admin().Do(context.Background(), "SENTINEL", "REPLICAS", "main").Slice()
+		return err == nil && len(v) == 1
+	})
+
+	at := func(cfg *lockclient.Config) {
+		cfg.URL, cfg.TTL = "redis+sentinel://"+sentinel.addr+"/main", 3*time.Second
+	}
+	a, b := primary.client(t, at), primary.client(t, at)
+	useAll(t, a, b)
+	// The replica misses what comes now: the worst that a failover can do.
+	replica.cmd.Process.Signal(syscall.SIGSTOP)
+	primary.do("CLIENT", "KILL", "TYPE", "replica")
+	l := hold(t, a, "demo")
+	next := later(t, b, "demo")
+	lost := lostAt(l)
+	primary.kill()
+	replica.cmd.Process.Signal(syscall.SIGCONT)
+	start := time.Now()
+	within(t, 10*time.Second, "the loss", lost)
+	if time.Now().After(l.Deadline().Add(time.Second)) {
+		t.Errorf("told %v after its deadline", time.Since(l.Deadline()))
+	}
+	won := within(t, 20*time.Second, "the next", next)
+	if won.err != nil || won.lock.Fence() <= l.Fence() {
+		t.Errorf("got %v, fence after %d", won, l.Fence())
+	}
+	t.Logf("granted %v after the primary was killed", won.at.Sub(start))
+	if d := won.at.Sub(start); d > 8*time.Second {
+		t.Errorf("granted %v after the primary was killed", d)
+	}
+	if _, err := b.TryAcquire(t.Context(), "other"); err != nil {
+		t.Error(err)
+	}
+}
