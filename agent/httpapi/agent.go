@@ -24,6 +24,19 @@ type Agent interface {
 	// Next takes a turn. Nobody live, or nobody that q lets through, is a
 	// problem of kind api.KindNoPeers or api.KindNoMatch.
 	Next(q NextQuery) (api.Next, error)
+	// Report tells how a request to a peer that was handed out has gone.
+	Report(r api.NextReport) error
+	// Services returns the services of the whole cluster, sorted by name.
+	Services() api.Services
+	// ServicesChanged returns nil when the index of the services, or of the one
+	// called name if that is not empty, is not index any more.
+	ServicesChanged(ctx context.Context, name string, index uint64) error
+	// Register, Deregister and Drain change the services of this host; after an
+	// error nothing is changed. Pass is a service's sign of life.
+	Register(ctx context.Context, name string, r api.Registration) error
+	Deregister(ctx context.Context, name string) error
+	Drain(ctx context.Context, name string, draining bool) error
+	Pass(name string, r api.PassRequest) error
 	// Locks reads the locks of the shared Redis.
 	Locks(ctx context.Context) (api.Locks, error)
 	// Events returns all events newer than since, oldest first, and blocks

@@ -16,25 +16,6 @@ func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request, _ query) {
 	writeJSON(w, r, tidyStatus(s.agent.Status(r.Context())))
 }
 
-func (s *Server) serveNext(w http.ResponseWriter, r *http.Request, q query) {
-	nq, p := q.next()
-	if p != nil {
-		writeProblem(w, r, p)
-		return
-	}
-	next, err := s.agent.Next(nq)
-	if err != nil {
-		writeProblem(w, r, asProblem(err, http.StatusInternalServerError, api.KindInternal, "see the agent's log"))
-		return
-	}
-	if len(next.Peers) == 0 {
-		writeProblem(w, r, api.NewProblem(http.StatusServiceUnavailable, api.KindNoPeers,
-			"no live peer can be handed out", "see /v1/members for who is known here and why they are not live"))
-		return
-	}
-	writeJSON(w, r, tidyNext(next))
-}
-
 func (s *Server) serveLocks(w http.ResponseWriter, r *http.Request, _ query) {
 	l, p := s.locks(r.Context())
 	if p != nil {

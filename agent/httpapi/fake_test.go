@@ -33,6 +33,9 @@ type fakeAgent struct {
 	live    error
 	left    int
 
+	services api.Services
+	calls    calls
+
 	next    func(httpapi.NextQuery) (api.Next, error)
 	lock    func(context.Context) (api.Locks, error)
 	join    func(context.Context, []string) api.JoinResult

@@ -91,6 +91,10 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		reflect.TypeFor[api.LockHolder](), reflect.TypeFor[api.LockWaiter](), reflect.TypeFor[api.Event](),
 		reflect.TypeFor[api.EventMember](), reflect.TypeFor[api.EventLock](), reflect.TypeFor[api.JoinRequest](),
 		reflect.TypeFor[api.JoinResult](), reflect.TypeFor[api.JoinError](), reflect.TypeFor[api.Problem](),
+		reflect.TypeFor[api.Standing](), reflect.TypeFor[api.NextReport](), reflect.TypeFor[api.Services](),
+		reflect.TypeFor[api.ServiceGroup](), reflect.TypeFor[api.ServiceInstance](), reflect.TypeFor[api.LocalService](),
+		reflect.TypeFor[api.CheckStatus](), reflect.TypeFor[api.Registration](), reflect.TypeFor[api.ServiceCheck](),
+		reflect.TypeFor[api.PassRequest](), reflect.TypeFor[api.DrainRequest](),
 	} {
 		var want []string
 		for field := range typ.Fields() {

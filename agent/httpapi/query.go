@@ -189,6 +189,10 @@ func (q query) next() (NextQuery, *api.Problem) {
 	if n.Tags, p = q.tags(); p != nil {
 		return n, p
 	}
+	n.ServiceTags = q.list("service_tag")
+	if n.Explain, p = q.flag("explain"); p != nil {
+		return n, p
+	}
 	count, given, p := q.number("count")
 	if p != nil {
 		return n, p
