@@ -87,7 +87,7 @@ func TestCallMe(t *testing.T) {
 		"/root/.cache/go-build/4f/4f-d/peer": "go run ./cmd/peer",
 		peer:                                 "peer",
 		wd + "/bin/peer":                     "./bin/peer",
-		filepath.Dir(wd) + "/peer":           "../peer",
+		filepath.Dir(wd) + "/other":          "../other",
 		"/opt/a/b/c/peer":                    "/opt/a/b/c/peer",
 	} {
 		if got := callMe(exe); got != want {

@@ -431,26 +431,27 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 		},
 		{
 			name: "Redis cut off",
-			hurt: func(_ *process, r *testcluster.RedisServer) { r.Cut(); time.AfterFunc(2*time.Second, r.Heal) },
+			hurt: func(_ *process, r *testcluster.RedisServer) { r.Cut(); time.AfterFunc(5*time.Second, r.Heal) },
 			want: exitLost,
 		},
 		{
 			name: "Redis stalled",
-			hurt: func(_ *process, r *testcluster.RedisServer) { r.Stall(); time.AfterFunc(2*time.Second, r.Heal) },
+			hurt: func(_ *process, r *testcluster.RedisServer) { r.Stall(); time.AfterFunc(5*time.Second, r.Heal) },
 			want: exitLost,
 		},
 		{
 			name: "Redis killed, and back empty",
 			hurt: func(_ *process, r *testcluster.RedisServer) {
 				r.Kill()
-				time.AfterFunc(2*time.Second, r.RestartEmpty)
+				time.AfterFunc(5*time.Second, r.RestartEmpty)
 			},
 			want: exitLost,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := testcluster.StartAnyRedis(t)
-			p, pids := family(t, r, "--ttl", "1500ms", "--grace", "400ms")
+			p, pids := family(t, r, "--ttl", "4s", "--grace", "1s")
 			n := next(t, r, pids)
 			waiter := lockClient(t, r)
 			eventually(t, "the next one waits", func() bool { return len(inspect(t, waiter, "demo").Waiters) == 1 })
@@ -482,7 +483,7 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 func TestLockLostTermFirst(t *testing.T) {
 	r := testcluster.StartAnyRedis(t)
 	out := filepath.Join(t.TempDir(), "out")
-	p := peerLock(t, r, "--ttl", "1500ms", "--grace", "700ms", "demo", "--", "sh", "-c",
+	p := peerLock(t, r, "--ttl", "4s", "--grace", "1500ms", "demo", "--", "sh", "-c",
 		`trap 'echo tidy >>"$0"; exit 0' TERM; echo ready >>"$0"; while :; do sleep 0.02; done`, out).start()
 	eventually(t, "COMMAND runs", holds(t, out, "ready\n"))
 	r.Cut()
@@ -529,7 +530,7 @@ func TestLockStderrClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := peerLock(t, r, "--ttl", "600ms", "demo", "--", "sh", "-c", `echo ready >"$0"; while :; do sleep 0.02; done`, out)
+	p := peerLock(t, r, "--ttl", "3s", "demo", "--", "sh", "-c", `echo ready >"$0"; while :; do sleep 0.02; done`, out)
 	p.Stderr = pw
 	p.start()
 	pw.Close()

@@ -255,11 +255,11 @@ func TestLockTerminalSuspend(t *testing.T) {
 
 func TestLockTerminalSuspendedTooLong(t *testing.T) {
 	s := shell(t, testcluster.StartAnyRedis(t))
-	s.enter("peer lock --ttl 1s demo -- sh -c 'trap \"echo terminated\" TERM; echo rea\"\"dy; while :; do sleep 0.05; done'\n")
+	s.enter("peer lock --ttl 3s demo -- sh -c 'trap \"echo terminated\" TERM; echo rea\"\"dy; while :; do sleep 0.05; done'\n")
 	s.expect("ready")
 	s.enter(keySuspend)
 	s.expect("Stopped")
-	s.enter("peer lock --wait 5s demo -- echo next one\n")
+	s.enter("peer lock --wait 12s demo -- echo next one\n")
 	s.expect("\nnext one")
 	s.enter("fg\n")
 	s.expect("COMMAND was stopped")

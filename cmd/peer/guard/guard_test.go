@@ -193,7 +193,7 @@ func TestSignalReachesTheGroupOnce(t *testing.T) {
 // TERM at deadline - grace, KILL at the deadline, and nothing of it afterwards.
 func TestDeadline(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	deadline := time.Now().Add(1500 * time.Millisecond)
+	deadline := time.Now().Add(4 * time.Second)
 	g, err := run(t, `trap 'date +%s.%N >>`+out+`' TERM; (trap '' TERM; sleep 60) & while :; do sleep 0.02; done`, func(c *guard.Config) {
 		c.Deadline, c.Grace = deadline, time.Second
 	})
@@ -205,7 +205,7 @@ func TestDeadline(t *testing.T) {
 	if !r.Stopped || r.Code != 137 {
 		t.Errorf("got %+v, want stopped by KILL", r)
 	}
-	if late < -20*time.Millisecond || late > 500*time.Millisecond {
+	if late < -20*time.Millisecond || late > 2*time.Second { // room for a busy machine
 		t.Errorf("ended %v after the deadline, want 0", late)
 	}
 	if err := syscall.Kill(-g.Group(), 0); !errors.Is(err, syscall.ESRCH) {
@@ -248,7 +248,7 @@ func TestStop(t *testing.T) {
 	if r := result(t, g); !r.Stopped || r.Code != 137 {
 		t.Errorf("got %+v", r)
 	}
-	if d := time.Since(kill); d < -20*time.Millisecond || d > 500*time.Millisecond {
+	if d := time.Since(kill); d < -20*time.Millisecond || d > 2*time.Second {
 		t.Errorf("killed %v after the moment given", d)
 	}
 }
