@@ -114,6 +114,7 @@ func (h *virtualHost) start(n *Node, s Spec) (*api.Client, error) {
 	cfg.Seams.Network = h.Host
 	cfg.Seams.Listen = h.ListenContext
 	cfg.Seams.RedisDial = h.DialContext
+	cfg.Seams.CheckDial = h.DialContext
 	cfg.Seams.FS = h.files
 	cfg.Seams.Logger = h.log.logger(s.Name)
 	if s.Config != nil {
