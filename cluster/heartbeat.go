@@ -32,6 +32,16 @@ func heartbeatLimit(n int) time.Duration {
 	return 15*time.Second + time.Duration(n)*250*time.Millisecond
 }
 
+// overdueAfter is the limit that a peer applies which has this view and this
+// health score of memberlist's. Its own probes bring it most digests, and they
+// slow down by the score while they fail: among 32 cut in halves a third of the
+// peers doubted members of their own half otherwise. Those who do not answer
+// count, for they take their turns at being probed.
+func overdueAfter(v *View, score int) time.Duration {
+	n := v.Count(Alive) + v.Count(Suspect) + v.Count(Failed)
+	return heartbeatLimit(n) * time.Duration(1+max(score, 0))
+}
+
 // pulse is the part of a member that moves all the time. Readers need no lock.
 type pulse struct {
 	beat  atomic.Uint64 // highest counter known
@@ -167,7 +177,7 @@ func (c *Cluster) sweep(now time.Time, late time.Duration) {
 			r.m.pulse.forgive(late)
 		}
 	}
-	limit := heartbeatLimit(c.countLocked(Alive))
+	limit := overdueAfter(c.View(), c.ml.GetHealthScore())
 	for _, r := range c.rows {
 		switch r.m.State {
 		case Alive:

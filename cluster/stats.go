@@ -38,7 +38,7 @@ func (c *Cluster) Stats() Stats {
 		Label:          c.cfg.Label,
 		Encrypted:      len(c.cfg.Keys) > 0,
 		HealthScore:    c.ml.GetHealthScore(),
-		HeartbeatLimit: heartbeatLimit(v.Count(Alive)),
+		HeartbeatLimit: overdueAfter(v, c.ml.GetHealthScore()),
 		Joined:         c.joined.Load() || len(v.Members) > 1,
 		Warnings:       append([]Warning(nil), c.warnings...),
 	}
