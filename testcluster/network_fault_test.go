@@ -37,37 +37,56 @@ func TestOneWayDrop(t *testing.T) {
 	}, hosts)
 }
 
+// TestLossyNetwork: the bars are 0 failed at 10 % and at most 2 at 20 %. At 20 %
+// bare memberlist makes 1 to 3 on this network, so that one run proves little:
+// all three runs of the long rows have to meet it in the median, and the short
+// run looks for a change for the worse.
 func TestLossyNetwork(t *testing.T) {
 	tests := []struct {
-		loss    float64
-		allowed int // verdicts
-	}{{0.10, 0}, {0.20, 2}}
+		loss         float64
+		bar, hardest int // members called failed
+	}{{0.10, 0, 0}, {0.20, 2, 6}}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("loss=%v", tt.loss), func(t *testing.T) {
-			in(t, func(w *World) {
-				nodes := w.StartMany(32)
-				w.Whole(nodes, 10*time.Second)
-				w.Sleep(5 * time.Second)
-				start := time.Now()
-				link := testcluster.Wire
-				link.Loss = tt.loss
-				w.Net().SetDefault(link)
-				during := span(10*time.Minute, 10*time.Minute)
-				w.Sleep(during)
-				victims := map[string]bool{}
-				for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" }) {
-					victims[s.Event.Member.Name] = true
-				}
-				if len(victims) > tt.allowed {
-					w.Errorf("%v %% loss for %v: %d of 32 were called failed, want at most %d", 100*tt.loss, during, len(victims), tt.allowed)
-				}
-				doubts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "suspect" })
-				w.Logf("%v %% loss for %v: %d failed, %d single views of a suspect", 100*tt.loss, during, len(victims), len(doubts))
-				w.Net().SetDefault(testcluster.Wire)
-				w.Whole(nodes, 10*time.Second)
-			}, virtual)
+			var failed []int
+			runs := 1
+			if long() {
+				runs = 3
+			}
+			for range runs {
+				in(t, func(w *World) { failed = append(failed, lossy(w, tt.loss)) }, virtual)
+			}
+			slices.Sort(failed)
+			if worst := failed[len(failed)-1]; worst > tt.hardest {
+				t.Errorf("%v %% loss: %d of 32 were called failed, want at most %d", 100*tt.loss, worst, tt.hardest)
+			}
+			if long() && failed[1] > tt.bar {
+				t.Errorf("%v %% loss, three runs: %v of 32 were called failed, want at most %d in the median", 100*tt.loss, failed, tt.bar)
+			}
 		})
 	}
+}
+
+// lossy returns how many of 32 were called failed in ten minutes.
+func lossy(w *World, loss float64) int {
+	nodes := w.StartMany(32)
+	w.Whole(nodes, 10*time.Second)
+	w.Sleep(5 * time.Second)
+	start := time.Now()
+	link := testcluster.Wire
+	link.Loss = loss
+	w.Net().SetDefault(link)
+	during := span(10*time.Minute, 10*time.Minute)
+	w.Sleep(during)
+	victims := map[string]int{} // by how many
+	for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" }) {
+		victims[s.Event.Member.Name]++
+	}
+	doubts := w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "suspect" })
+	w.Logf("%v %% loss for %v: %d failed %v, %d single views of a suspect", 100*loss, during, len(victims), victims, len(doubts))
+	w.Net().SetDefault(testcluster.Wire)
+	w.Whole(nodes, 10*time.Second)
+	return len(victims)
 }
 
 // TestStreamsCut: every stream between peers is killed, again and again.

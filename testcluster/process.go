@@ -35,7 +35,7 @@ func (p processes) host(n *Node) host {
 	return h
 }
 
-func (p processes) redis() Redis { return StartAnyRedis(p.t) }
+func (p processes) redis() Redis         { return StartAnyRedis(p.t) }
 func (p processes) cut([]*Node, []*Node) { p.t.Fatal("this world has one network that cannot be cut") }
 
 func (p processes) isolate(*Node) { p.t.Fatal("this world has one network that cannot be cut") }

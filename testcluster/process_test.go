@@ -44,7 +44,7 @@ func TestThreeProcesses(t *testing.T) {
 
 		start := time.Now()
 		nodes[2].Kill()
-		took := w.Told(start, nodes[:2], "failed", "p2", gone(3))
+		took := w.Told(start, nodes[:2], "failed", "p2", real(w, crashBar))
 		w.Logf("kill -9 was seen after %v", took)
 		for range 6 {
 			if got := runs(w, nodes[0], 0, "next", "-o", "name"); got == "p2\n" {
@@ -167,7 +167,7 @@ func TestProcessStopped(t *testing.T) {
 		nodes[1].Pause()
 		w.Sleep(3 * time.Second)
 		nodes[1].Resume()
-		w.Logf("stopped for 3 s, whole %v after it went on", w.Whole(nodes, 5*time.Second))
+		w.Logf("stopped for 3 s, whole %v after it went on", w.Whole(nodes, real(w, returnBar)))
 		w.Sleep(2 * time.Second)
 		for _, s := range w.Events(start, func(s testcluster.Seen) bool { return s.Event.Type == "failed" }) {
 			w.Errorf("a verdict: %v", s)
