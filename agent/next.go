@@ -140,17 +140,18 @@ func (a *Agent) Report(r api.NextReport) error {
 	if s == nil {
 		return api.NewProblem(http.StatusNotFound, api.KindNoService, fmt.Sprintf("no host runs a service %q", clip(r.Service)), "see /v1/services for those that are known here")
 	}
-	for _, m := range a.cluster.View().Lookup(r.Name) {
-		var err error
-		if !r.OK {
-			err = errReported
-		}
-		// Reports go by the ID alone; those of a peer that is out of the rotation
-		// are ignored.
-		s.Report(endpoint{member: m}, err, time.Duration(r.LatencyMS*float64(time.Millisecond)))
-		return nil
+	members := a.cluster.View().Lookup(r.Name)
+	if len(members) == 0 {
+		return api.NewProblem(http.StatusNotFound, api.KindNoMember, fmt.Sprintf("no member is called %q", clip(r.Name)), "report the name that /v1/next gave")
 	}
-	return api.NewProblem(http.StatusNotFound, api.KindNoMember, fmt.Sprintf("no member is called %q", clip(r.Name)), "report the name that /v1/next gave")
+	var err error
+	if !r.OK {
+		err = errReported
+	}
+	// Reports go by the name alone; those of a peer that is out of the rotation
+	// are ignored.
+	s.Report(endpoint{member: members[0]}, err, time.Duration(r.LatencyMS*float64(time.Millisecond)))
+	return nil
 }
 
 // nobody says why no peer could be handed out, with numbers.

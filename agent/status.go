@@ -117,6 +117,9 @@ func (a *Agent) warnings(v *cluster.View, cs cluster.Stats) []api.Warning {
 	for _, w := range cs.Warnings {
 		out = append(out, api.Warning{Code: w.Code, Text: w.Text, Fix: w.Fix})
 	}
+	if w := a.registry.warning; w != "" {
+		out = append(out, api.Warning{Code: "services_damaged", Text: w, Fix: "register the services again, or mend the file and restart"})
+	}
 	for _, m := range v.Members {
 		if m.Shadowed {
 			out = append(out, api.Warning{

@@ -1,0 +1,16 @@
+package agent
+
+import (
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/peerhq/peer/cluster"
+)
+
+// KeptServices reads what a data dir keeps and writes it back.
+func KeptServices(disk cluster.FS, dir string) []cluster.Service {
+	r := newRegistry(disk, dir, nil, nil, hclog.NewNullLogger())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.save()
+	return r.announced()
+}
