@@ -44,6 +44,10 @@ func (l *Lock) renewNow() error {
 		l.lose(ErrExpired, true) // unlocks
 		return l.Err()
 	}
+	if l.tries >= maxTries {
+		l.mu.Unlock()
+		return explain(l.c.addr, fmt.Errorf("%d renewals are without an answer: %w", maxTries, context.DeadlineExceeded))
+	}
 	l.tries++
 	l.mu.Unlock()
 	return l.renew(left)

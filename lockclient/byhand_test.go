@@ -14,7 +14,10 @@ func TestByHand(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
 		ctx := t.Context()
 		a, b := w.client("a"), w.client("b")
-		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo"))
+		l := must[*lockclient.Lock](t)(a.Acquire(ctx, "demo", lockclient.WithPID(4242)))
+		if h := must[lockclient.Info](t)(b.Inspect(ctx, "demo")).Holder; h == nil || h.PID != 4242 || h.Command != "test" {
+			t.Errorf("it is held by %v, want process 4242", h)
+		}
 		l.ByHand()
 		for range 4 {
 			time.Sleep(w.ttl / 2)

@@ -196,6 +196,7 @@ type request struct {
 	claim   time.Duration // 0 for a try
 	limit   string        // limitAlone, or with how many it is shared
 	command *string
+	pid     int // 0 for that of Config
 	onWait  func(Waiting)
 	ear     *ear // nil for a try that has not got it yet
 
@@ -244,8 +245,11 @@ func (c *Client) request(name string, wait bool, opts []Option) (*request, error
 	id := append(make([]byte, 0, 96), c.id...)
 	r.id = string(strconv.AppendUint(append(id, '/'), c.seq.Add(1), 10))
 	r.meta, r.ttlMS = c.meta, c.ttlMS
-	if r.ttl != c.cfg.TTL || r.command != nil || r.limit != limitAlone {
+	if r.ttl != c.cfg.TTL || r.command != nil || r.pid != 0 || r.limit != limitAlone {
 		cfg := c.cfg
+		if r.pid != 0 {
+			cfg.PID = r.pid
+		}
 		if r.command != nil {
 			cfg.Command = *r.command
 		}

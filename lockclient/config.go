@@ -164,6 +164,9 @@ func WithTTL(ttl time.Duration) Option { return func(r *request) { r.ttl = ttl }
 // Config.Command. Give no arguments: they may be secret.
 func WithCommand(command string) Option { return func(r *request) { r.command = &command } }
 
+// WithPID tells people for which process the lock is taken, instead of Config.PID.
+func WithPID(pid int) Option { return func(r *request) { r.pid = pid } }
+
 // Shared has the lock shared with others who also want it shared, as readers do;
 // one that wants it alone excludes them all. They queue in one order: who wants
 // it alone does not wait for readers that come later.

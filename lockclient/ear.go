@@ -158,21 +158,24 @@ func (e *ear) hear(up func()) error {
 		case *redis.Subscription:
 			up()
 			e.subscribed.Store(true)
-			e.askAgain()
+			e.c.mu.Lock()
+			e.err = nil
+			e.c.mu.Unlock()
+			e.c.askAgain(e)
 		case *redis.Message:
 			e.c.told(msg.Payload)
 		}
 	}
 }
 
-// askAgain has every waiter ask again: what was said before now went unheard.
-func (e *ear) askAgain() {
-	e.c.mu.Lock()
-	defer e.c.mu.Unlock()
-	e.err = nil
-	for _, q := range e.c.queues {
+// askAgain has every waiter that listens to e, or every one if e is nil, ask
+// again: what was said before now may have gone unheard.
+func (c *Client) askAgain(e *ear) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, q := range c.queues {
 		for _, r := range q.waiters {
-			if r.ear == e {
+			if e == nil || r.ear == e {
 				r.askAgain()
 			}
 		}

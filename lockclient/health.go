@@ -127,6 +127,7 @@ func (c *Client) turn(up bool, err error) {
 		c.cfg.Logger.Warn("redis is down", "addr", c.addr, "err", err)
 	case !first:
 		c.cfg.Logger.Info("redis is back", "addr", c.addr)
+		c.askAgain(nil) // rather than when their pauses are over
 	}
 }
 
@@ -166,7 +167,11 @@ func (c *Client) watchHealth() {
 				answers <- at
 			})
 		}
-		t.Reset(pingEvery + jitter(pingEvery/10))
+		pause := pingEvery
+		if !c.health.up.Load() {
+			pause /= 2
+		}
+		t.Reset(pause + jitter(pause/10))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 // parseURL reads what Config.URL may be. Its errors do not contain it, for it
 // may have a password.
 func parseURL(raw string) (*redis.UniversalOptions, error) {
+	raw, hosts := takeHosts(raw)
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, errors.New("it is malformed: use redis://host:port")
@@ -29,7 +30,7 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 	port := "6379"
 	switch {
 	case scheme == "unix" && kind == "":
-		if !strings.HasPrefix(u.Path, "/") || u.Host != "" {
+		if !strings.HasPrefix(u.Path, "/") || hosts != "" {
 			return nil, errors.New("it names no socket: use unix:///path/to/redis.sock")
 		}
 		opt.Addrs = []string{u.Path}
@@ -48,7 +49,7 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 		}
 		opt.SentinelUsername, opt.SentinelPassword = u.Query().Get("sentinel_username"), u.Query().Get("sentinel_password")
 	}
-	for host := range strings.SplitSeq(u.Host, ",") {
+	for host := range strings.SplitSeq(hosts, ",") {
 		addr, err := hostPort(host, port)
 		if err != nil {
 			return nil, err
@@ -64,6 +65,20 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 		return opt, parseDB(opt, path, u.Query(), "sentinel_username", "sentinel_password")
 	}
 	return opt, parseDB(opt, path, u.Query())
+}
+
+// takeHosts takes out of a URL what net/url does not know: several hosts.
+func takeHosts(raw string) (rest, hosts string) {
+	from := strings.Index(raw, "://") + len("://")
+	if from < len("://") {
+		return raw, ""
+	}
+	to := len(raw)
+	if i := strings.IndexAny(raw[from:], "/?#"); i >= 0 {
+		to = from + i
+	}
+	from += strings.LastIndex(raw[from:to], "@") + 1
+	return raw[:from] + raw[to:], raw[from:to]
 }
 
 // hostPort adds what is missing in host.
