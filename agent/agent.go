@@ -38,6 +38,8 @@ type Agent struct {
 	cluster  *cluster.Cluster
 	selector *selector.Selector[endpoint]
 	locks    *lockclient.Client // nil without a Redis
+	leases   *leases            // as locks
+	locking  *lockMetrics       // as locks
 	events   *ring
 	http     *httpapi.Server
 	httpAddr string
@@ -116,10 +118,12 @@ func (a *Agent) open(r resolved) error {
 		lc := a.cfg.locks()
 		lc.Logger = a.logger.Named("lock")
 		lc.OnEvent = a.onLock
+		a.locking = newLockMetrics()
 		if a.locks, err = lockclient.Start(lc); err != nil {
 			closeListeners()
 			return err
 		}
+		a.leases = newLeases(a.locks, a.cfg.Seams.Rand, a.locking.observe)
 	}
 	cc := a.cfg.cluster(r)
 	cc.Logger = a.logger.Named("gossip")
@@ -266,7 +270,10 @@ func (a *Agent) rotate(v *cluster.View) {
 }
 
 // onLock is called by the lock client for every event, in order.
-func (a *Agent) onLock(e lockclient.Event) { a.events.add(lockEvent(e, a.cfg.Name)) }
+func (a *Agent) onLock(e lockclient.Event) {
+	a.locking.event(e)
+	a.events.add(lockEvent(e, a.cfg.Name))
+}
 
 // HTTPAddr returns where the endpoint listens, HOST:PORT, or the path of the
 // socket when there is no TCP listener.
@@ -297,6 +304,7 @@ func (a *Agent) Stop(ctx context.Context) error {
 		defer cancel()
 		var errs []error
 		if a.locks != nil {
+			a.leases.close()
 			errs = append(errs, a.locks.Close())
 		}
 		a.checks.Close()

@@ -9,7 +9,6 @@ import (
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/cluster"
-	"github.com/peerhq/peer/lockclient"
 )
 
 // Members returns everybody as this agent sees them, sorted by name.
@@ -108,50 +107,6 @@ func (a *Agent) Leave() error {
 		}()
 	})
 	return nil
-}
-
-// Locks reads who holds and who waits for what in the shared Redis.
-func (a *Agent) Locks(ctx context.Context) (api.Locks, error) {
-	out := api.Locks{Schema: api.SchemaLocks, Locks: []api.Lock{}}
-	if a.locks == nil {
-		return out, api.NewProblem(http.StatusServiceUnavailable, api.KindNoRedis,
-			"this agent was started without a Redis, so there are no locks", "start it with --redis redis://HOST:6379")
-	}
-	infos, err := a.locks.List(ctx)
-	if err != nil {
-		return out, lockProblem(err)
-	}
-	for _, info := range infos {
-		out.Locks = append(out.Locks, apiLock(info))
-	}
-	return out, nil
-}
-
-func apiLock(i lockclient.Info) api.Lock {
-	out := api.Lock{
-		Name: i.Name, Fence: i.Fence, ExpiresInMS: i.ExpiresIn.Milliseconds(), TTLMS: i.TTL.Milliseconds(), Waiters: []api.LockWaiter{},
-	}
-	if h := i.Holder; h != nil {
-		out.Holder = &api.LockHolder{Node: h.Node, PID: h.PID, Command: h.Command}
-		if !h.Since.IsZero() {
-			t := h.Since.UTC()
-			out.Holder.Since = &t
-		}
-	}
-	for _, w := range i.Waiters {
-		out.Waiters = append(out.Waiters, api.LockWaiter{Node: w.Node, PID: w.PID, Position: w.Position})
-	}
-	return out
-}
-
-// lockProblem shows why Redis did not do what was asked, with its fix.
-func lockProblem(err error) error {
-	fix := "see `peer status` for the Redis that this agent uses"
-	var u *lockclient.UnavailableError
-	if errors.As(err, &u) && u.Fix != "" {
-		fix = u.Fix
-	}
-	return api.NewProblem(http.StatusBadGateway, api.KindRedis, oneLine(err), fix)
 }
 
 func isLoopbackAddr(addr string) bool {

@@ -15,6 +15,9 @@ import (
 func (a *Agent) newMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{a})
+	if a.locks != nil {
+		r.MustRegister(a.locking.acquire, a.locking.lost)
+	}
 	return r
 }
 
@@ -41,7 +44,6 @@ var (
 	descHeld      = desc("locks_held", "Locks that this agent holds.")
 	descWaiting   = desc("locks_waiting", "Places in queues that this agent has.")
 	descAcquired  = desc("lock_acquired_total", "Locks acquired by this agent.")
-	descLost      = desc("lock_lost_total", "Locks lost by this agent.")
 	descRenewed   = desc("lock_renewals_total", "Renewals by this agent.", "result")
 )
 
@@ -82,7 +84,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descHeld, float64(st.Held))
 	gauge(descWaiting, float64(st.Waiting))
 	count(descAcquired, st.Acquired)
-	count(descLost, st.Lost)
 	count(descRenewed, st.Renewed, "ok")
 	count(descRenewed, st.RenewFailed, "failed")
 }

@@ -282,6 +282,8 @@ type Problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	Fix    string `json:"fix"`
+
+	Holder *LockHolder `json:"holder,omitempty"` // of KindLockHeld: who has the lock
 }
 
 // Error makes a Problem the error that the client returns.

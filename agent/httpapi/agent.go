@@ -12,7 +12,7 @@ type NextQuery = api.NextQuery
 // Agent is what the endpoint needs of the agent behind it. Every method may be
 // called from any goroutine, many at a time, and must not keep a caller longer
 // than its context. An error that is, or wraps, an *api.Problem is sent as it
-// is; any other becomes a 500, or for Locks a 502.
+// is; any other becomes a 500, or of those about locks a 502.
 type Agent interface {
 	// Status returns the agent's one picture of itself and the cluster.
 	Status(ctx context.Context) api.Status
@@ -36,9 +36,21 @@ type Agent interface {
 	Register(ctx context.Context, name string, r api.Registration) error
 	Deregister(ctx context.Context, name string) error
 	Drain(ctx context.Context, name string, draining bool) error
-	Pass(name string, r api.PassRequest) error
-	// Locks reads the locks of the shared Redis.
+	Pass(ctx context.Context, name string, r api.PassRequest) error
+	// Locks reads the locks of the shared Redis, and Lock one of them.
 	Locks(ctx context.Context) (api.Locks, error)
+	Lock(ctx context.Context, name string) (api.Lock, error)
+	// AcquireLock takes a lock for a client that renews it, and waits as r says,
+	// or until ctx is done. RenewLock and ReleaseLock take the lease given out.
+	AcquireLock(ctx context.Context, name string, r api.LockRequest) (api.Lease, error)
+	RenewLock(ctx context.Context, name, lease string) (api.Lease, error)
+	ReleaseLock(ctx context.Context, name, lease string) (api.Released, error)
+	// HoldLock takes a lock, keeps it while ctx lives and tells, from one
+	// goroutine, what becomes of it. It returns an error only when it did not
+	// get the lock. An error of tell is one of the client's connection.
+	HoldLock(ctx context.Context, name string, r api.LockRequest, tell func(api.HoldEvent) error) error
+	// ForceReleaseLock takes a lock from whoever holds it.
+	ForceReleaseLock(ctx context.Context, name string) (api.Released, error)
 	// Events returns all events newer than since, oldest first, and blocks
 	// until there is one. When some of them are gone already the first is of
 	// type "reset".

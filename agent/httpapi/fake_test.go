@@ -39,6 +39,7 @@ type fakeAgent struct {
 	next    func(httpapi.NextQuery) (api.Next, error)
 	lock    func(context.Context) (api.Locks, error)
 	join    func(context.Context, []string) api.JoinResult
+	locking fakeLocks
 	leaving error
 }
 

@@ -30,7 +30,7 @@ func newMetrics(s *Server) *metrics {
 		}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "peer_http_request_seconds",
-			Help:    "Time from a request to the end of its answer, by route; event streams are left out.",
+			Help:    "Time from a request to the end of its answer, by route; those that last as long as the client likes are left out.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
 		}, []string{"route"}),
 		conns: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -44,7 +44,8 @@ func newMetrics(s *Server) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.seconds, m.conns, m.evicted,
 		gaugeOf("peer_http_streams", "Open event streams.", s.streams),
-		gaugeOf("peer_http_blocked_reads", "Blocking reads that wait for a change.", s.blocked))
+		gaugeOf("peer_http_blocked_reads", "Blocking reads that wait for a change.", s.blocked),
+		gaugeOf("peer_http_lock_waits", "Requests that wait for a lock or hold one by their connection.", s.waits))
 	return m
 }
 
@@ -58,7 +59,7 @@ func (m *metrics) request(route string, code int, took time.Duration) {
 		route = otherRoute
 	}
 	m.requests.WithLabelValues(route, strconv.Itoa(code)).Inc()
-	if route != eventsRoute {
+	if route != eventsRoute && route != acquireRoute && route != holdRoute {
 		m.seconds.WithLabelValues(route).Observe(took.Seconds())
 	}
 }

@@ -18,7 +18,12 @@ type route struct {
 	serve   func(s *Server, w http.ResponseWriter, r *http.Request, q query)
 }
 
-const eventsRoute = "GET /v1/events"
+// Routes that take as long as their client likes.
+const (
+	eventsRoute  = "GET /v1/events"
+	acquireRoute = "POST /v1/locks/{name}"
+	holdRoute    = "POST /v1/locks/{name}/hold"
+)
 
 // routes is everything that the endpoint answers.
 var routes = []route{
@@ -44,6 +49,10 @@ var routes = []route{
 	{"GET /v1/sd/prometheus", []string{"service"}, (*Server).servePrometheus},
 	{"GET /v1/locks", nil, (*Server).serveLocks},
 	{"GET /v1/locks/{name}", nil, (*Server).serveLock},
+	{acquireRoute, nil, (*Server).serveAcquire},
+	{"POST /v1/locks/{name}/renew", nil, (*Server).serveRenew},
+	{"DELETE /v1/locks/{name}", []string{"force"}, (*Server).serveRelease},
+	{holdRoute, nil, (*Server).serveHold},
 	{eventsRoute, []string{"since"}, (*Server).serveEvents},
 
 	{"POST /v1/join", nil, (*Server).serveJoin},

@@ -81,8 +81,8 @@ type Server struct {
 	scrape  http.Handler
 	known   map[string]bool // paths of routes without a variable, for suggestions
 
-	streams, blocked slots
-	lastPanic        atomic.Uint64
+	streams, blocked, waits slots
+	lastPanic               atomic.Uint64
 
 	stopping context.Context // done when Close begins: streams and waits end
 	stop     context.CancelFunc
@@ -119,6 +119,7 @@ func Start(cfg Config, a Agent) (*Server, error) {
 		hosts:   hosts,
 		streams: newSlots(maxStreams),
 		blocked: newSlots(maxBlocked),
+		waits:   newSlots(maxWaits),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)

@@ -50,7 +50,7 @@ func (a *fakeAgent) Drain(_ context.Context, name string, draining bool) error {
 	return a.calls.add("drain %s %v", name, draining)
 }
 
-func (a *fakeAgent) Pass(name string, r api.PassRequest) error {
+func (a *fakeAgent) Pass(_ context.Context, name string, r api.PassRequest) error {
 	return a.calls.add("pass %s %s %s", name, r.Health, r.Output)
 }
 
