@@ -42,8 +42,10 @@ func (c *Cluster) challengeLater(first, second *row) {
 		}
 		first.ghost = true
 		c.ringRows = nil
-		c.dirty = true
 		c.settleNames(second.m.Name)
+		if !c.dirty { // the second never stood in the shadow of the first
+			c.emit(Updated, second)
+		}
 	})
 }
 

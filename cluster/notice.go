@@ -77,13 +77,35 @@ func parseRefute(b []byte) (Instance, uint64, error) {
 // tell sends what I hold against r. The caller holds c.mu; the datagrams go out
 // from a goroutine of their own.
 func (c *Cluster) tell(r *row, ev evidence) {
+	to, frame := c.noticeFor(r, ev)
+	c.sendAll(to, frame)
+}
+
+// tellAgain repeats what was the last word on r: a datagram may be lost. The
+// caller holds c.mu.
+func (c *Cluster) tellAgain(r *row, ev evidence) {
+	to, frame := c.noticeFor(r, ev)
+	c.spawn(func() {
+		for _, wait := range []time.Duration{5 * time.Millisecond, 200 * time.Millisecond} {
+			if !c.sleep(wait) {
+				return
+			}
+			c.mu.Lock()
+			c.sendAll(to, frame)
+			c.mu.Unlock()
+		}
+	})
+}
+
+// noticeFor makes my notice about r, and says who gets it from me. The caller
+// holds c.mu.
+func (c *Cluster) noticeFor(r *row, ev evidence) (to []Member, frame []byte) {
 	c.noticeSeq++
 	r.told = time.Now()
 	n := notice{accused: r.m.Instance, witness: c.self.m.Instance, epoch: r.epoch, seq: c.noticeSeq, ev: ev}
 	ring := c.ring()
 	partners := partnersOf(ring, r)
 	rank := slices.Index(partners, c.self)
-	var to []Member
 	for i, o := range ring {
 		switch {
 		case o == c.self:
@@ -91,11 +113,11 @@ func (c *Cluster) tell(r *row, ev evidence) {
 			to = append(to, o.m)
 		}
 	}
-	frame := noticeFrame(n)
+	frame = noticeFrame(n)
 	if len(ring) > directNotices {
 		c.queueFrame("notice "+n.accused.String()+n.witness.String(), frame)
 	}
-	c.sendAll(to, frame)
+	return to, frame
 }
 
 // sendAll sends one frame by datagram to each of to. The caller holds c.mu.

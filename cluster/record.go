@@ -62,8 +62,10 @@ func (c *Cluster) announce(change func(*record)) error {
 	c.publish()
 	c.spread(c.self)
 	c.mu.Unlock()
-	// Meta carries the new number to those whom the broadcast misses.
-	return c.ml.UpdateNode(time.Second)
+	// Meta carries the new number to those whom the broadcast misses. Whether
+	// gossip has sent it is not waited for: the next change may come any moment.
+	_ = c.ml.UpdateNode(time.Millisecond)
+	return nil
 }
 
 // setOwn checks rec and makes it this peer's record. The caller holds c.mu.

@@ -171,12 +171,12 @@ func (c *Cluster) countLocked(s State) int {
 	return n
 }
 
-// drop takes r out of the table. The caller holds c.mu.
+// drop takes r out of the table. The caller holds c.mu and sees to it that an
+// event tells of it: Views change with one, or not at all.
 func (c *Cluster) drop(r *row) {
 	delete(c.rows, r.m.Instance)
 	c.hangUp(r, byteGoodbye)
 	c.ringRows = nil
-	c.dirty = true
 }
 
 // supersede drops r for good: a later start took its place. Announcements of
@@ -362,6 +362,9 @@ func (c *Cluster) settleNames(name string) {
 			r.m.Cause = cause
 			c.emit(Updated, r)
 		}
+	}
+	if len(dead) > 0 && !c.dirty {
+		c.emit(Updated, live[0])
 	}
 }
 

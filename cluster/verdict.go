@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -90,15 +91,11 @@ func (c *Cluster) accused(r *row, now time.Time) bool {
 	return false
 }
 
-// count counts what r's live partners say. The caller holds c.mu.
+// count counts what r's witnesses say: its partners, and whoever was one when
+// it spoke, for the ring moves while several die at once. One that may be gone
+// itself counts only for what it has said. The caller holds c.mu.
 func (c *Cluster) count(r *row, now time.Time) (live, crash, silent int, broke bool) {
-	for _, p := range partnersOf(c.ring(), r) {
-		ev := evNone
-		if p == c.self {
-			ev = c.mineNow(r)
-		} else if v, ok := r.votes[p.m.Instance]; ok && v.live(now) {
-			ev = v.ev
-		}
+	add := func(p *row, ev evidence) {
 		switch {
 		case ev.crash():
 			crash++
@@ -106,9 +103,24 @@ func (c *Cluster) count(r *row, now time.Time) (live, crash, silent int, broke b
 		case ev == evSilent:
 			silent++
 		case c.accused(p, now):
-			continue // may be gone as well
+			return
 		}
 		live++
+	}
+	partners := partnersOf(c.ring(), r)
+	for _, p := range partners {
+		ev := evNone
+		if p == c.self {
+			ev = c.mineNow(r)
+		} else if v := r.votes[p.m.Instance]; v.live(now) {
+			ev = v.ev
+		}
+		add(p, ev)
+	}
+	for inst, v := range r.votes {
+		if w := c.rows[inst]; w != nil && v.live(now) && w.m.State == Alive && !slices.Contains(partners, w) {
+			add(w, v.ev)
+		}
 	}
 	return live, crash, silent, broke
 }
@@ -144,6 +156,13 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 	live, crash, silent, broke := c.count(r, now)
 	if 2*crash > live && (broke || crash > 1) {
 		r.crashed, r.crashBeat = true, r.m.pulse.beat.Load()
+		// A witness repeats itself, and a partner who only heard of it says that it
+		// is convinced: elsewhere the ring may have moved, and votes be missing.
+		if ev := c.mineNow(r); ev.crash() {
+			c.tellAgain(r, ev)
+		} else if slices.Contains(partnersOf(c.ring(), r), c.self) {
+			c.tellAgain(r, evFirst)
+		}
 		return Failed, CauseCrashed
 	}
 	switch {

@@ -147,8 +147,9 @@ func (c *Cluster) followRing(now time.Time) {
 		}
 		succ := slices.Contains(next, r)
 		partner := succ || slices.Contains(before, r)
+		looks := partner && !r.partner && len(r.votes) > 0 // others doubt it already
 		if partner && !r.partner {
-			r.heard = now
+			r.heard, r.dialled = now, time.Time{}
 		}
 		if !partner && r.partner {
 			r.mine = evNone
@@ -159,6 +160,9 @@ func (c *Cluster) followRing(now time.Time) {
 			r.out = nil
 		}
 		r.partner, r.succ = partner, succ
+		if looks {
+			c.lookAt(r)
+		}
 		if succ && r.out == nil && !r.dialling && r.mine == evNone && now.Sub(r.dialled) > redialIf {
 			c.dialLater(r, false)
 		}
