@@ -89,11 +89,11 @@ func contend(w *World, nodes []*Node) []uint64 {
 	const ttl = 2 * time.Second
 	type contender struct {
 		cmd *exec.Cmd
-		out strings.Builder
+		out firstLine
 	}
 	begin := func(n *Node, script string) *contender {
 		c := new(contender)
-		c.cmd = n.Command("lock", "--ttl", ttl.String(), "contended", "--", "sh", "-c", "echo $PEER_LOCK_FENCE $(date +%s%N); "+script)
+		c.cmd = n.Command("lock", "--ttl", ttl.String(), "contended", "--", "sh", "-c", "echo $PEER_LOCK_FENCE; "+script)
 		c.cmd.Stdout = &c.out
 		if err := c.cmd.Start(); err != nil {
 			w.Fatal(err)
@@ -133,13 +133,11 @@ func contend(w *World, nodes []*Node) []uint64 {
 	var fences []uint64
 	var at []time.Time
 	for _, c := range []*contender{first, second, third} {
-		f := strings.Fields(c.out.String())
-		if len(f) != 2 {
-			w.Fatalf("a contender wrote %q", c.out.String())
+		fence, err := strconv.ParseUint(strings.TrimSpace(c.out.text), 10, 64)
+		if err != nil {
+			w.Fatalf("a contender wrote %q", c.out.text)
 		}
-		fence, _ := strconv.ParseUint(f[0], 10, 64)
-		ns, _ := strconv.ParseInt(f[1], 10, 64)
-		fences, at = append(fences, fence), append(at, time.Unix(0, ns))
+		fences, at = append(fences, fence), append(at, c.out.at)
 	}
 	if fences[0] >= fences[1] || fences[1] >= fences[2] {
 		w.Errorf("fences %v, want them rising", fences)
@@ -153,6 +151,21 @@ func contend(w *World, nodes []*Node) []uint64 {
 		w.Errorf("the third had it %v after the second, which held it for 200 ms", at[2].Sub(at[1]))
 	}
 	return fences
+}
+
+// firstLine keeps what was written, and when that began. It is read when the
+// command that writes has ended.
+type firstLine struct {
+	at   time.Time
+	text string
+}
+
+func (f *firstLine) Write(b []byte) (int, error) {
+	if f.text == "" {
+		f.at = time.Now()
+	}
+	f.text += string(b)
+	return len(b), nil
 }
 
 // TestProcessStopped: the kernel of a stopped process goes on, its timers do
