@@ -72,6 +72,7 @@ func useAll(t *testing.T, a, b *lockclient.Client) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	roots := certificate(t, dir)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -139,6 +140,7 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 }
 
 func TestUnixSocket(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "lock") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +180,7 @@ func minimalRights(t *testing.T) []any {
 
 // The rights in the documentation are enough, and none of them is too much.
 func TestMinimalRights(t *testing.T) {
+	t.Parallel()
 	rule := minimalRights(t)
 	s := startRedis(t)
 	s.do(rule...)
@@ -217,6 +220,7 @@ func TestMinimalRights(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	nodes := make([]*redisServer, 3)
 	for i := range nodes {
 		bus, err := net.Listen("tcp", "127.0.0.1:0")
@@ -270,6 +274,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	primary := startRedis(t)
 	host, port, _ := net.SplitHostPort(primary.addr)
 	replica := startRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")

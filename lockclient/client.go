@@ -83,7 +83,7 @@ func Start(cfg Config) (*Client, error) {
 	}
 	c.batcher.rdb = calls
 	c.health.troubled.Store(true)
-	c.health.pinged.Store(math.MinInt64 / 2)
+	c.health.answered.Store(math.MinInt64 / 2)
 	c.life, c.end = context.WithCancel(context.Background())
 	_, c.clustered = calls.(*redis.ClusterClient)
 	c.ear = c.newEar(cfg.Prefix+processChannel+c.id, false)

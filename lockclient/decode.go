@@ -46,7 +46,8 @@ func decodeAnswer(s string) (answer, bool) {
 	return answer{}, false
 }
 
-// decodeBeat reads what beat.lua answers for n waiters: answers without a place.
+// decodeBeat reads what beat.lua answers for n waiters: answers without a place,
+// position -1 for one in the queue that did not ask for it.
 func decodeBeat(s string, n int) ([]answer, bool) {
 	f := strings.SplitN(s, " ", 4)
 	if len(f) != 4 {
@@ -61,7 +62,7 @@ func decodeBeat(s string, n int) ([]answer, bool) {
 	answers := make([]answer, n)
 	for i, p := range positions {
 		position, err := strconv.Atoi(p)
-		if err != nil || position < 0 {
+		if err != nil || position < -1 {
 			return nil, false
 		}
 		answers[i] = answer{position: position, pttl: remaining(pttl), fence: fence, holder: f[3]}

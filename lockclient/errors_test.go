@@ -150,6 +150,7 @@ func TestRefusals(t *testing.T) {
 
 // A wrong password is never shown, and never tried often.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t, "--requirepass", "secret")
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("wrong-4711\n"), 0o600); err != nil {

@@ -40,7 +40,7 @@ type health struct {
 	troubled    atomic.Bool // not known to be up, or lastErr is set
 	latency     atomic.Int64
 	floor       atomic.Int64 // of latency, creeping up
-	pinged      atomic.Int64 // when the last ping was answered, since began
+	answered    atomic.Int64 // when Redis answered last, since began
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
 	renewed     atomic.Uint64
@@ -77,6 +77,7 @@ func (c *Client) heard(ctx context.Context, err error) {
 		return
 	}
 	c.gate.answered()
+	c.health.answered.Store(int64(time.Since(began)))
 	if c.health.troubled.Load() {
 		c.turn(true, nil)
 	}
@@ -94,13 +95,18 @@ func (c *Client) heardError(ctx context.Context, err error) {
 	}
 	switch {
 	case u.Cause == CauseWrongType: // one key's trouble
-	case u.Cause == CauseTimeout && time.Since(began)-time.Duration(c.health.pinged.Load()) < pingEvery*3/2:
+	case u.Cause == CauseTimeout && c.sinceAnswer() < pingEvery*3/2:
 		// A question of long ago, on a connection that is no more.
 	case u.replied() && u.Cause != CausePassword && u.Cause != CauseLoading:
 		c.turn(true, err) // it is there, and refuses
 	default:
 		c.turn(false, err)
 	}
+}
+
+// sinceAnswer is how long ago Redis answered anything.
+func (c *Client) sinceAnswer() time.Duration {
+	return time.Since(began) - time.Duration(c.health.answered.Load())
 }
 
 // turn keeps whether Redis is up, and what is wrong with it, and tells when it
@@ -159,7 +165,9 @@ func (c *Client) watchHealth() {
 		if late {
 			c.heard(c.life, explain(c.addr, fmt.Errorf("ping: no answer within %v: %w", patience, context.DeadlineExceeded)))
 		}
-		if len(asked) == 0 || late && len(asked) < maxPings {
+		if len(asked) == 0 && c.health.up.Load() && c.health.latency.Load() > 0 && c.sinceAnswer() < pingEvery*3/2 {
+			// Something else was answered.
+		} else if len(asked) == 0 || late && len(asked) < maxPings {
 			at := time.Now()
 			asked = append(asked, at)
 			c.background(func() {
@@ -181,7 +189,7 @@ func (c *Client) ping() {
 	if err == nil {
 		took := int64(time.Since(start))
 		c.health.latency.Store(took)
-		c.health.pinged.Store(int64(time.Since(began)))
+		c.health.answered.Store(int64(time.Since(began)))
 		floor := c.health.floor.Load()
 		if floor += floor / 10; floor == 0 || took < floor {
 			floor = took

@@ -215,11 +215,16 @@ func (c *Client) beat(q *queue) {
 	}
 	var failed error
 	for part := range slices.Chunk(waiters, maxBeat) {
-		args := arguments(&q.keys, 1+len(part))
-		args[argOwn] = part[0].ear.letter()
+		args := arguments(&q.keys, 2+len(part))
+		exact := make([]byte, len(part))
 		for i, r := range part {
-			args[argOwn+1+i] = &r.id
+			exact[i] = '0'
+			if i < 2 || r.onWait != nil { // or one of the first two in line
+				exact[i] = '1'
+			}
+			args[argOwn+2+i] = &r.id
 		}
+		args[argOwn], args[argOwn+1] = part[0].ear.letter(), exact
 		sent := now()
 		ctx, cancel := context.WithTimeout(c.life, max(part[0].claim/2, minCallTimeout))
 		reply, err := c.run(ctx, c.calls, beatScript, args)
@@ -264,6 +269,9 @@ func (c *Client) beaten(waiters []*request, sent moment, answers []answer) {
 		if a.position == 0 {
 			r.askAgain()
 			continue
+		}
+		if a.position < 0 {
+			a.position = r.position
 		}
 		changed := r.position != a.position || r.holder != a.holder
 		r.note(sent, a)
