@@ -71,7 +71,9 @@ type Cluster struct {
 	ringAt    uint64 // index at which ringRows was made
 	closed    bool
 	left      bool
-	saveErr   error // of the last write to the data dir
+
+	renumbering bool  // renumber is under way
+	saveErr     error // of the last write to the data dir
 }
 
 // Start makes this host a member: it binds the gossip port, then runs. It

@@ -11,13 +11,14 @@ import (
 
 // Tags and services do not fit memberlist's 512 bytes of meta. Each member owns
 // one record and numbers it; meta carries only the number. A small record is
-// broadcast, push/pull repairs what a broadcast missed, and whoever still
-// lacks the number that meta announced asks the owner for it over a stream.
+// sent to all and broadcast, of a large one only the number; push/pull repairs
+// what was missed, and whoever still lacks the number that was announced asks
+// the owner for the record over a stream.
 
 const (
 	broadcastRecord = 1000      // bytes; what is larger is fetched
 	stateRecords    = 256 << 10 // bytes of records in one push/pull
-	fetchAfter      = 300 * time.Millisecond
+	fetchAfter      = 100 * time.Millisecond
 	fetchTries      = 5
 )
 
@@ -49,23 +50,55 @@ func (c *Cluster) SetServices(services []Service) error {
 	return c.announce(func(r *record) { r.Services = services })
 }
 
-// announce changes this peer's own record and spreads it.
+// announce changes this peer's own record and spreads it. It does not wait for
+// anybody to have it.
 func (c *Cluster) announce(change func(*record)) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	rec := record{Tags: c.self.m.Tags, Services: c.self.m.Services}
 	change(&rec)
 	if err := c.setOwn(rec); err != nil {
-		c.mu.Unlock()
 		return err
 	}
 	c.emit(Updated, c.self)
 	c.publish()
-	c.spread(c.self)
-	c.mu.Unlock()
-	// Meta carries the new number to those whom the broadcast misses. Whether
-	// gossip has sent it is not waited for: the next change may come any moment.
-	_ = c.ml.UpdateNode(time.Millisecond)
+	c.spreadOwn()
 	return nil
+}
+
+// spreadOwn tells everybody that this peer's record has changed. The caller
+// holds c.mu.
+func (c *Cluster) spreadOwn() {
+	s := c.self
+	c.spread(s)
+	c.renumber()
+	frame := numberFrame(s.m.Instance, s.number)
+	if len(s.body) <= broadcastRecord {
+		frame = recordFrame(s.m.Instance, s.number, s.body)
+	}
+	var to []Member
+	for _, r := range c.rows {
+		if len(to) < directNotices && r != s && (r.m.State == Alive || r.m.State == Suspect) {
+			to = append(to, r.m)
+		}
+	}
+	c.sendAll(to, frame)
+}
+
+// renumber puts the new number into meta, for those whom the broadcast misses.
+// The caller holds c.mu, which memberlist's own lock comes before.
+func (c *Cluster) renumber() {
+	if c.renumbering {
+		return // it reads the number when its turn comes
+	}
+	c.renumbering = c.spawn(func() {
+		c.mu.Lock()
+		c.renumbering = false
+		c.mu.Unlock()
+		// The broadcast is queued at once; how long it waits for that to be sent
+		// plays no part.
+		_ = c.ml.UpdateNode(time.Millisecond)
+	})
 }
 
 // setOwn checks rec and makes it this peer's record. The caller holds c.mu.
@@ -146,9 +179,18 @@ func (c *Cluster) contradict(number uint64, body []byte) {
 	}
 	s.number = min(number, maxCount-1) + 1
 	s.wanted = s.number
-	c.spread(s)
 	c.logger.Warn("somebody spread a record in this peer's name, contradicting it")
-	c.spawn(func() { _ = c.ml.UpdateNode(time.Second) }) // for those whom the broadcast misses
+	c.spreadOwn()
+}
+
+// takeNumber takes in that inst has a record of this number.
+func (c *Cluster) takeNumber(inst Instance, number uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.rows[inst]; r != nil && r != c.self {
+		r.wanted = max(r.wanted, number)
+		c.fetchLater(r)
+	}
 }
 
 // fetchLater asks r's owner for its record if neither broadcast nor push/pull
@@ -256,6 +298,12 @@ func (c *Cluster) takeFrame(b []byte, now time.Time) {
 		var body []byte
 		if i, number, body, err = parseRecord(b[1:]); err == nil {
 			err = c.takeRecord(i, number, body)
+		}
+	case frameNumber:
+		var i Instance
+		var number uint64
+		if i, number, err = parseNumber(b[1:]); err == nil {
+			c.takeNumber(i, number)
 		}
 	case frameNotice:
 		var n notice

@@ -21,14 +21,15 @@ import (
 //	push/pull   wireVersion, frames, each behind its length (uvarint)
 //
 // Frames: farewell {instance, counter}, record {instance, number, JSON},
-// wanted {asker's instance, instance …}, beats. Numbers are uvarints, instances 8 bytes big
-// endian. Whatever a stranger sends is bounded and checked here, once.
+// number {instance, number of its record}, wanted {asker's instance, instance
+// …}, beats. Numbers are uvarints, instances 8 bytes big endian. Whatever a stranger sends is bounded and checked here, once.
 
 const (
 	wireVersion = 1
 
 	frameFarewell = 'F'
 	frameRecord   = 'R'
+	frameNumber   = 'A'
 	frameWanted   = 'W'
 	frameBeats    = 'B'
 
@@ -171,6 +172,18 @@ func parseRecord(b []byte) (i Instance, number uint64, body []byte, err error) {
 		return 0, 0, nil, fmt.Errorf("%w: record", errWire)
 	}
 	return Instance(binary.BigEndian.Uint64(b)), number, b[8+n:], nil
+}
+
+func numberFrame(i Instance, number uint64) []byte {
+	return binary.AppendUvarint(binary.BigEndian.AppendUint64([]byte{frameNumber}, uint64(i)), number)
+}
+
+func parseNumber(b []byte) (Instance, uint64, error) {
+	i, number, err := parseFarewell(b) // of the same form
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: record number", errWire)
+	}
+	return i, number, nil
 }
 
 // encodeRecord is for this peer's own record; its error names what is too large.

@@ -447,6 +447,7 @@ func FuzzState(f *testing.F) {
 		recordFrame(p1, 2, []byte(`{"tags":{"zone":"b"}}`)),
 		recordFrame(c.self.m.Instance, 99, []byte(`{"tags":{"zone":"forged"}}`)),
 		wantedFrame([]Instance{p1, c.self.m.Instance}),
+		numberFrame(p1, 3),
 		appendBeats([]byte{frameBeats}, []beat{{p1, 77, time.Second}, {c.self.m.Instance, 2 * maxCount, 0}}),
 	} {
 		f.Add(append([]byte{wireVersion}, appendFrame(nil, frame)...))
