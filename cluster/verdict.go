@@ -91,6 +91,12 @@ func (c *Cluster) accused(r *row, now time.Time) bool {
 	return false
 }
 
+// soundRing is the ring of r and of those nobody holds anything against. The
+// caller holds c.mu.
+func (c *Cluster) soundRing(r *row, now time.Time) []*row {
+	return slices.DeleteFunc(slices.Clone(c.ring()), func(o *row) bool { return o != r && c.accused(o, now) })
+}
+
 // count counts what r's witnesses say: its partners, and whoever was one when
 // it spoke, for the ring moves while several die at once. One that may be gone
 // itself counts only for what it has said. The caller holds c.mu.
@@ -156,11 +162,12 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 	live, crash, silent, broke := c.count(r, now)
 	if 2*crash > live && (broke || crash > 1) {
 		r.crashed, r.crashBeat = true, r.m.pulse.beat.Load()
-		// A witness repeats itself, and a partner who only heard of it says that it
-		// is convinced: elsewhere the ring may have moved, and votes be missing.
+		// A witness repeats itself. And where several die at once the ring moves:
+		// who sees it late counts partners that never looked, so those who are
+		// partners once the doubtful are out say that they are convinced.
 		if ev := c.mineNow(r); ev.crash() {
 			c.tellAgain(r, ev)
-		} else if slices.Contains(partnersOf(c.ring(), r), c.self) {
+		} else if slices.Contains(partnersOf(c.soundRing(r, now), r), c.self) {
 			c.tellAgain(r, evFirst)
 		}
 		return Failed, CauseCrashed
