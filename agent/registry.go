@@ -331,10 +331,8 @@ func (a *announcer) run() {
 		if reflect.DeepEqual(now, orNone(a.cluster.Self().Services)) {
 			continue
 		}
-		// The error tells that gossip has not spread it within a second; push/pull
-		// will.
 		if err := a.cluster.SetServices(now); err != nil {
-			a.logger.Debug("announce services", "err", err)
+			a.logger.Warn("announce services", "err", err)
 		}
 	}
 }

@@ -148,11 +148,11 @@ func TestNothingIsRegisteredByHalf(t *testing.T) {
 		"400 bad-request     ": func() error {
 			return c.Register(ctx, "x", api.Registration{Port: 1, Meta: map[string]string{"k": strings.Repeat("x", 60000)}})
 		},
-		"409 service-fixed":     func() error { return c.Register(ctx, "fixed", api.Registration{Port: 2}) },
-		"409 service-fixed ":    func() error { return c.Deregister(ctx, "fixed") },
-		"404 no-such-service":   func() error { return c.Deregister(ctx, "nobody") },
-		"404 no-such-service ":  func() error { return c.Drain(ctx, "nobody", true) },
-		"404 no-such-service  ": func() error { return c.Pass(ctx, "web", api.PassRequest{}) },
+		"409 service-fixed":    func() error { return c.Register(ctx, "fixed", api.Registration{Port: 2}) },
+		"409 service-fixed ":   func() error { return c.Deregister(ctx, "fixed") },
+		"404 no-such-service":  func() error { return c.Deregister(ctx, "nobody") },
+		"404 no-such-service ": func() error { return c.Drain(ctx, "nobody", true) },
+		"409 not-a-ttl-check":  func() error { return c.Pass(ctx, "web", api.PassRequest{}) },
 		"500 not-kept": func() error {
 			disk.err = errors.New("no space left on device")
 			defer func() { disk.err = nil }()

@@ -55,16 +55,12 @@ func (a *Agent) register(ctx context.Context, name string, f func(old service, k
 	if err := a.registry.change(name, f); err != nil {
 		return serviceProblem(name, err)
 	}
-	a.announcer.changed()
-	// The change is made; that it is not shown yet is no failure.
-	if err := a.announcer.shown(ctx); err != nil {
-		a.logger.Debug("show a registration", "service", name, "err", err)
-	}
+	a.show(ctx, name)
 	return nil
 }
 
-// Pass is a service's own sign of life.
-func (a *Agent) Pass(name string, p api.PassRequest) error {
+// Pass is a service's own sign of life. It returns when this agent shows it.
+func (a *Agent) Pass(ctx context.Context, name string, p api.PassRequest) error {
 	switch p.Health {
 	case "":
 		p.Health = checks.Passing
@@ -75,10 +71,24 @@ func (a *Agent) Pass(name string, p api.PassRequest) error {
 	if len(p.Output) > 500 {
 		p.Output = p.Output[:500]
 	}
-	if err := a.registry.checks.Pass(name, p.Health, oneLine(errors.New(p.Output))); err != nil {
+	err := a.registry.checks.Pass(name, p.Health, oneLine(errors.New(p.Output)))
+	if errors.Is(err, checks.ErrUnknown) && a.registry.local(name) != nil {
+		err = checks.ErrNotTTL // registered without any check
+	}
+	if err != nil {
 		return serviceProblem(name, err)
 	}
+	a.show(ctx, name)
 	return nil
+}
+
+// show returns when this agent's own View shows the services as they are.
+func (a *Agent) show(ctx context.Context, name string) {
+	a.announcer.changed()
+	// The change is made; that it is not shown yet is no failure.
+	if err := a.announcer.shown(ctx); err != nil {
+		a.logger.Debug("show a service", "service", name, "err", err)
+	}
 }
 
 func badService(err error) error {
@@ -89,7 +99,7 @@ func serviceProblem(name string, err error) error {
 	name = clip(name)
 	switch {
 	case errors.Is(err, errNoService), errors.Is(err, checks.ErrUnknown):
-		return api.NewProblem(http.StatusNotFound, api.KindNoService, fmt.Sprintf("no service %q with such a check or registration is on this host", name),
+		return api.NewProblem(http.StatusNotFound, api.KindNoService, fmt.Sprintf("no service %q is registered on this host", name),
 			"see `peer services --local` for those of this host; another host's are changed by its own agent")
 	case errors.Is(err, errFixed):
 		return api.NewProblem(http.StatusConflict, api.KindServiceFixed, fmt.Sprintf("the service %q stands in the agent's configuration", name),

@@ -105,7 +105,7 @@ func codeOf(err error) (code int, quiet bool) {
 
 func codeOfProblem(p *api.Problem) int {
 	switch p.Kind() {
-	case api.KindNoPeers, api.KindNoMatch, api.KindNoMember, api.KindNoLock:
+	case api.KindNoPeers, api.KindNoMatch, api.KindNoMember, api.KindNoLock, api.KindNoService:
 		return exitNo
 	case api.KindRedis:
 		return exitUnavailable

@@ -40,8 +40,9 @@ type verb struct {
 	min, max int      // arguments; max < 0 means any number
 	command  bool     // it runs what stands behind `--`
 	late     []string // switches that may stand behind the arguments too
+	mixed    bool     // all flags may
 	run      func(inv *invocation) error
-	verbs    []*verb // instead of run
+	verbs    []*verb // instead of run, or beside it
 	parent   string
 }
 
@@ -72,7 +73,7 @@ func (inv *invocation) note(format string, a ...any) {
 func verbs() []*verb {
 	all := []*verb{
 		agentVerb(), devVerb(),
-		statusVerb(), membersVerb(), nextVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
+		statusVerb(), membersVerb(), nextVerb(), servicesVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
 		lockVerb(), locksVerb(), unlockVerb(),
 		configVerb(), keygenVerb(), completionVerb(), versionVerb(), helpVerb(),
 	}
@@ -158,7 +159,7 @@ func (p *program) invoke(v *verb, c *cli.Context) error {
 	if c.Bool("help") || inv.lateHelp() {
 		return inv.manual(p.stdout, v)
 	}
-	if v.verbs != nil {
+	if v.verbs != nil && v.run == nil {
 		if len(inv.args) == 0 {
 			return inv.usage("one more word is needed")
 		}
@@ -171,6 +172,15 @@ func (p *program) invoke(v *verb, c *cli.Context) error {
 				return err
 			}
 		}
+	}
+	if v.mixed {
+		if err := inv.lateFlags(); err != nil {
+			return err
+		}
+		if len(inv.args) < v.min || len(inv.args) > v.max {
+			return inv.usage("want one argument")
+		}
+		return v.run(inv)
 	}
 	own := inv.args
 	if i := slices.Index(own, "--"); i >= 0 {
