@@ -54,6 +54,9 @@ func TestNothingChangesSilently(t *testing.T) {
 			if a, b := draw(told[key]), draw(p.View()); a != b {
 				t.Errorf("%s was last told of %s, and sees %s", key, a, b)
 			}
+			if s := stateOf(p, "p02"); s != "alive" {
+				t.Errorf("%s sees p02 %s", key, s)
+			}
 		}
 	})
 }
