@@ -62,8 +62,10 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 
 func (s *redisServer) start() error {
 	_, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
-		"--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no"}, s.args...)
+	args := append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
+		"--logfile", filepath.Join(s.dir, "log"), "--daemonize", "no",
+	}, s.args...)
 	if s.raw != nil {
 		args = s.raw
 	}
