@@ -324,6 +324,7 @@ func TestWaiterCutOff(t *testing.T) {
 		l := hold(t, a, "demo")
 		second := later(t, b, "demo")
 		third := later(t, c, "demo")
+		time.Sleep(100 * time.Millisecond) // no question of b is on its way
 		w.net.Isolate(w.host("b"))
 		start := time.Now()
 		l.Release(t.Context())

@@ -19,6 +19,7 @@ const (
 	pingEvery   = 2 * time.Second
 	pingTimeout = 2 * time.Second
 	maxPings    = 2 // under way at one time
+	firstPing   = 20 * time.Millisecond
 )
 
 // Stats is what a client knows of itself and of Redis.
@@ -37,6 +38,7 @@ type Stats struct {
 // health keeps what Stats reports.
 type health struct {
 	up          atomic.Bool
+	told        atomic.Bool // that it is up, or down
 	troubled    atomic.Bool // not known to be up, or lastErr is set
 	latency     atomic.Int64
 	floor       atomic.Int64 // of latency, creeping up
@@ -47,7 +49,6 @@ type health struct {
 	renewFailed atomic.Uint64
 
 	mu      sync.Mutex
-	known   bool // up or down was told
 	lastErr error
 }
 
@@ -109,13 +110,21 @@ func (c *Client) sinceAnswer() time.Duration {
 	return time.Since(began) - time.Duration(c.health.answered.Load())
 }
 
+// calling reports whether something is being asked.
+func (c *Client) calling() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running > 1 // the health's own goroutine is one
+}
+
 // turn keeps whether Redis is up, and what is wrong with it, and tells when it
 // goes or comes back.
 func (c *Client) turn(up bool, err error) {
 	h := &c.health
 	h.mu.Lock()
-	first, changed := !h.known, !h.known || h.up.Load() != up
-	h.known, h.lastErr = true, err
+	known := h.told.Swap(true)
+	first, changed := !known, !known || h.up.Load() != up
+	h.lastErr = err
 	h.up.Store(up)
 	h.troubled.Store(err != nil)
 	if changed && !c.closing.Load() {
@@ -141,9 +150,10 @@ func (c *Client) turn(up bool, err error) {
 // takes its time is not given up, for that would cost its connection: Redis is
 // down until it answers, and meanwhile a second one tries another.
 func (c *Client) watchHealth() {
-	t := time.NewTimer(0)
+	// A process that begins with a question needs no ping beside it.
+	t := time.NewTimer(firstPing)
 	defer t.Stop()
-	asleep := suspended()
+	start, asleep := time.Now(), suspended()
 	var asked []time.Time // the pings under way
 	answers := make(chan time.Time, maxPings)
 	for {
@@ -159,6 +169,10 @@ func (c *Client) watchHealth() {
 			asleep = s
 			slept.Store(int64(s))
 			c.wokeUp()
+		}
+		if len(asked) == 0 && time.Since(start) < pingTimeout && !c.health.told.Load() && c.calling() {
+			t.Reset(firstPing)
+			continue
 		}
 		patience := max(pingTimeout, 3*time.Duration(c.health.latency.Load()))
 		late := len(asked) > 0 && time.Since(asked[0]) >= patience
