@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -35,6 +37,7 @@ func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond f
 		wg     sync.WaitGroup
 		out    reached
 		judged = make([]bool, len(agents))
+		turned = make([]time.Duration, len(agents))
 	)
 	// judge books what view i says now; it reports whether the watch is over.
 	judge := func(i int, holds bool) bool {
@@ -45,7 +48,7 @@ func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond f
 		}
 		at := time.Since(from)
 		if holds != judged[i] {
-			judged[i] = holds
+			judged[i], turned[i] = holds, at
 			if holds {
 				out.holds++
 			} else {
@@ -85,7 +88,23 @@ func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond f
 		})
 	}
 	wg.Wait()
+	if l.job.Debug {
+		l.explain(agents, judged, turned)
+	}
 	return out
+}
+
+// explain tells when the condition last turned true, or not, in each view.
+func (l *lab) explain(agents []*agent, holds []bool, turned []time.Duration) {
+	var b strings.Builder
+	for i, a := range agents {
+		fmt.Fprintf(&b, " %s", a.Name)
+		if !holds[i] {
+			b.WriteString(" not since")
+		}
+		fmt.Fprintf(&b, " %.1f", float64(turned[i])/float64(time.Millisecond))
+	}
+	l.note("in ms:%s", b.String())
 }
 
 // allAlive says that exactly these are alive, where they should be, and nobody
