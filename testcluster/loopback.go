@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/peerhq/peer/agent"
@@ -15,29 +17,34 @@ import (
 // hosts cannot lose power, be stopped or be cut off.
 func Loopback(t *testing.T, scenario func(*World)) {
 	t.Helper()
-	w := &World{TB: t, Name: "loopback", machines: loopback{t}}
+	w := &World{TB: t, Name: "loopback", machines: &loopback{t: t, dir: t.TempDir()}}
 	t.Cleanup(w.end)
 	scenario(w)
 }
 
 var errNotHere = errors.New("this world cannot do that: its peers are in one process")
 
-type loopback struct{ t *testing.T }
+type loopback struct {
+	t     *testing.T
+	dir   string // removed after all agents have ended
+	hosts int
+}
 
-func (l loopback) host(n *Node) host {
+func (l *loopback) host(n *Node) host {
 	h := &loopbackHost{t: l.t, port: freePort(l.t)}
 	if old, ok := n.host.(*loopbackHost); ok {
 		h.dir, h.log = old.dir, old.log
 	} else {
-		h.dir, h.log = l.t.TempDir(), new(logBuffer)
+		l.hosts++
+		h.dir, h.log = filepath.Join(l.dir, strconv.Itoa(l.hosts)), new(logBuffer)
 	}
 	return h
 }
 
-func (l loopback) redis() Redis         { return StartAnyRedis(l.t) }
-func (l loopback) cut([]*Node, []*Node) { l.t.Fatal(errNotHere) }
-func (l loopback) isolate(*Node)        { l.t.Fatal(errNotHere) }
-func (l loopback) heal()                { l.t.Fatal(errNotHere) }
+func (l *loopback) redis() Redis         { return StartAnyRedis(l.t) }
+func (l *loopback) cut([]*Node, []*Node) { l.t.Fatal(errNotHere) }
+func (l *loopback) isolate(*Node)        { l.t.Fatal(errNotHere) }
+func (l *loopback) heal()                { l.t.Fatal(errNotHere) }
 
 // freePort returns a port of 127.0.0.1 that is free for UDP and TCP now. A peer
 // that comes back needs the port it had, so that the kernel cannot choose each

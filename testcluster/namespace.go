@@ -25,7 +25,7 @@ func Namespaces(t *testing.T, scenario func(*World)) {
 		}
 	}
 	Binary(t)
-	ns := &namespaces{t: t, name: fmt.Sprintf("peer%d-%d", os.Getpid(), worlds.Add(1))}
+	ns := &namespaces{t: t, dir: shortDir(t), name: fmt.Sprintf("peer%d-%d", os.Getpid(), worlds.Add(1))}
 	t.Cleanup(ns.remove)
 	if err := ns.build(); err != nil {
 		Unavailable(t, "netns", fmt.Sprintf("network namespaces do not work here: %v", err))
@@ -40,6 +40,7 @@ var worlds atomic.Int64
 // namespaces is a switch, in a namespace of its own, and the hosts around it.
 type namespaces struct {
 	t     *testing.T
+	dir   string // of all hosts
 	name  string // of the switch's namespace, and the prefix of all others
 	hosts int
 	dark  map[*processHost]bool // without a cable
@@ -65,7 +66,7 @@ func (ns *namespaces) build() error {
 func (ns *namespaces) host(n *Node) host {
 	ns.hosts++
 	i := ns.hosts
-	h := newProcessHost(ns.t, n)
+	h := newProcessHost(ns.t, ns.dir, n)
 	h.ip, h.port = fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250), "7946"
 	name := ns.port(h)
 	r := strings.NewReplacer("HOST", ns.name+name, "NS", ns.name, "VETH", name, "ADDR", h.ip)

@@ -22,15 +22,29 @@ import (
 func Processes(t *testing.T, scenario func(*World)) {
 	t.Helper()
 	Binary(t)
-	w := &World{TB: t, Name: "processes", machines: processes{t}}
+	w := &World{TB: t, Name: "processes", machines: processes{t, shortDir(t)}}
 	t.Cleanup(w.end)
 	scenario(w)
 }
 
-type processes struct{ t *testing.T }
+type processes struct {
+	t   *testing.T
+	dir string // removed after all processes have ended
+}
+
+// shortDir is t.TempDir with a path that is short enough for a unix socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "peer-world-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
 
 func (p processes) host(n *Node) host {
-	h := newProcessHost(p.t, n)
+	h := newProcessHost(p.t, p.dir, n)
 	h.ip, h.port = "127.0.0.1", freePort(p.t)
 	return h
 }
@@ -52,16 +66,15 @@ type processHost struct {
 	ended    chan struct{} // closed when cmd has been waited for
 }
 
-func newProcessHost(t *testing.T, n *Node) *processHost {
+func newProcessHost(t *testing.T, parent string, n *Node) *processHost {
 	t.Helper()
 	if old, ok := n.host.(*processHost); ok {
 		return &processHost{t: t, dir: old.dir}
 	}
-	dir, err := os.MkdirTemp("", "peer-world-")
+	dir, err := os.MkdirTemp(parent, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &processHost{t: t, dir: dir}
 	if err := os.WriteFile(h.config(), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
