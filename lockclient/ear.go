@@ -169,16 +169,26 @@ func (e *ear) hear(up func()) error {
 }
 
 // askAgain has every waiter that listens to e, or every one if e is nil, ask
-// again: what was said before now may have gone unheard.
+// again, for what was said before now may have gone unheard; and every holder
+// renew, for Redis may have been started anew and know nothing of it.
 func (c *Client) askAgain(e *ear) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, q := range c.queues {
 		for _, r := range q.waiters {
 			if e == nil || r.ear == e {
 				r.askAgain()
 			}
 		}
+	}
+	var held []*Lock
+	for _, l := range c.held {
+		if e == nil || l.r.ear == e {
+			held = append(held, l)
+		}
+	}
+	c.mu.Unlock()
+	for _, l := range held {
+		l.hurry()
 	}
 }
 

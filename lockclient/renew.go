@@ -58,6 +58,17 @@ func (l *Lock) tick() {
 	}
 }
 
+// hurry has l renewed now.
+func (l *Lock) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state == stateHeld && l.settled {
+		t := now()
+		l.due = t
+		l.arm(t)
+	}
+}
+
 // arm sets the timer. The caller holds l.mu.
 func (l *Lock) arm(t moment) {
 	l.timer.Reset(max(min(l.until.sub(t), l.due.sub(t)), 0))

@@ -209,8 +209,12 @@ func (c *Client) beat(q *queue) {
 		return
 	}
 	waiters := slices.DeleteFunc(slices.Clone(q.waiters), func(r *request) bool { return r.asking })
+	var ear *ear
+	if len(waiters) > 0 {
+		ear = waiters[0].ear
+	}
 	c.mu.Unlock()
-	if len(waiters) == 0 {
+	if ear == nil {
 		return
 	}
 	var failed error
@@ -224,7 +228,7 @@ func (c *Client) beat(q *queue) {
 			}
 			args[argOwn+2+i] = &r.id
 		}
-		args[argOwn], args[argOwn+1] = part[0].ear.letter(), exact
+		args[argOwn], args[argOwn+1] = ear.letter(), exact
 		sent := now()
 		ctx, cancel := context.WithTimeout(c.life, max(part[0].claim/2, minCallTimeout))
 		reply, err := c.run(ctx, c.calls, beatScript, args)
