@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/peerhq/peer/agent/checks"
+	"github.com/peerhq/peer/agent/dns"
 	"github.com/peerhq/peer/agent/httpapi"
 	"github.com/peerhq/peer/cluster"
 	"github.com/peerhq/peer/lockclient"
@@ -50,6 +51,8 @@ type Agent struct {
 	registry  *registry
 	announcer *announcer
 	checks    *checks.Checker
+	dns       *dns.Server // nil without
+	dnsAddr   string
 
 	rotating sync.Mutex
 	known    *catalog                                // of the newest View that the selectors have
@@ -135,6 +138,10 @@ func (a *Agent) open(r resolved) error {
 	}
 	a.rotate(a.cluster.View())
 	if err := a.check(); err != nil {
+		closeListeners()
+		return err
+	}
+	if err := a.startDNS(); err != nil {
 		closeListeners()
 		return err
 	}
@@ -308,6 +315,9 @@ func (a *Agent) Stop(ctx context.Context) error {
 			errs = append(errs, a.locks.Close())
 		}
 		a.checks.Close()
+		if a.dns != nil {
+			errs = append(errs, a.dns.Close(ctx))
+		}
 		errs = append(errs, a.cluster.Leave(ctx))
 		a.phase.Store("left")
 		a.events.close()
@@ -336,6 +346,9 @@ func (a *Agent) kill() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	a.events.close()
+	if a.dns != nil {
+		_ = a.dns.Close(ctx)
+	}
 	if a.cluster != nil {
 		_ = a.cluster.Close()
 	}

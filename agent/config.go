@@ -46,6 +46,7 @@ type Config struct {
 	Tags        map[string]string `yaml:"tags"`
 	Services    []ServiceConfig   `yaml:"services"` // what runs beside this agent
 	ZoneTag     string            `yaml:"zone_tag"` // peers whose tag of this name is as ours are handed out first; default: none
+	DNS         DNSConfig         `yaml:"dns"`
 	Log         LogConfig         `yaml:"log"`
 	Ready       ReadyConfig       `yaml:"ready"`
 
@@ -192,6 +193,9 @@ func (c Config) resolve() (resolved, error) {
 		errs = append(errs, err)
 	}
 	r.services = services
+	if err := c.DNS.validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
 		errs = append(errs, fmt.Errorf("log.level %q: want trace, debug, info, warn or error", c.Log.Level))
 	}
