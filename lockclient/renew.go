@@ -58,11 +58,11 @@ func (l *Lock) tick() {
 	}
 }
 
-// hurry has l renewed now.
+// hurry has l renewed now, unless that is its caller's to do.
 func (l *Lock) hurry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state == stateHeld && l.settled {
+	if l.state == stateHeld && l.settled && !l.byHand {
 		t := now()
 		l.due = t
 		l.arm(t)
