@@ -38,8 +38,8 @@ func (t *leases) hold(ctx context.Context, name string, q lockQuery, tell func(a
 	told := l.Deadline()
 	err = say(api.HoldEvent{Type: api.HoldAcquired, Fence: l.Fence(), TTLMS: q.ttl.Milliseconds(), ExpiresInMS: left(told)})
 	for err == nil && ctx.Err() == nil {
-		// Renewed after a third of what is left.
-		next := time.NewTimer(time.Until(told) * 2 / 5)
+		// It is renewed after a third of what is left.
+		next := time.NewTimer(max(time.Until(told)*2/5, q.ttl/30))
 		select {
 		case <-next.C:
 			until := l.Deadline()
