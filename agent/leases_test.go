@@ -111,12 +111,13 @@ func (b *buffered) Close() error {
 	return b.Conn.Close()
 }
 
-func ms(n int64) *int64 { return &n }
+//go:fix inline
+func ms(n int64) *int64 { return new(n) }
 
 // ask reads a request as it comes over HTTP.
 func ask(t testing.TB, ttl, wait int64) lockQuery {
 	t.Helper()
-	q, err := readLockRequest(api.LockRequest{TTLMS: ms(ttl), WaitMS: ms(wait), Command: "backup", PID: 42}, 0)
+	q, err := readLockRequest(api.LockRequest{TTLMS: new(ttl), WaitMS: new(wait), Command: "backup", PID: 42}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

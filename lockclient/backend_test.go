@@ -197,7 +197,7 @@ func TestMinimalRights(t *testing.T) {
 	l.Release(t.Context())
 	within(t, 5*time.Second, "the next", next)
 	used := map[string]bool{}
-	for _, line := range strings.Split(fmt.Sprint(s.do("INFO", "commandstats")), "\n") {
+	for line := range strings.SplitSeq(fmt.Sprint(s.do("INFO", "commandstats")), "\n") {
 		if name, ok := strings.CutPrefix(strings.SplitN(line, ":", 2)[0], "cmdstat_"); ok {
 			used[name] = true
 		}

@@ -81,28 +81,29 @@ func serve(t testing.TB) string {
 
 // shown writes an answer in one line: RCODE answers | authority | additional.
 func shown(m *mdns.Msg) string {
-	out := mdns.RcodeToString[m.Rcode]
+	var out strings.Builder
+	out.WriteString(mdns.RcodeToString[m.Rcode])
 	for i, section := range [][]mdns.RR{m.Answer, m.Ns, m.Extra} {
 		if i > 0 && len(section) > 0 {
-			out += " |"
+			out.WriteString(" |")
 		}
 		for _, rr := range section {
 			switch rr := rr.(type) {
 			case *mdns.SRV:
-				out += fmt.Sprintf(" %s:%d*%d", rr.Target, rr.Port, rr.Weight)
+				out.WriteString(fmt.Sprintf(" %s:%d*%d", rr.Target, rr.Port, rr.Weight))
 			case *mdns.A:
-				out += " " + rr.A.String()
+				out.WriteString(" " + rr.A.String())
 			case *mdns.AAAA:
-				out += " " + rr.AAAA.String()
+				out.WriteString(" " + rr.AAAA.String())
 			case *mdns.SOA:
-				out += " SOA"
+				out.WriteString(" SOA")
 			}
 			if rr.Header().Ttl != 0 && rr.Header().Rrtype != mdns.TypeOPT {
-				out += " (kept!)"
+				out.WriteString(" (kept!)")
 			}
 		}
 	}
-	return out
+	return out.String()
 }
 
 func TestAnswers(t *testing.T) {

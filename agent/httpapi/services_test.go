@@ -106,7 +106,8 @@ func TestServices(t *testing.T) {
 		"/v1/services/web?eligible=1&wait=-1s": "400",
 	} {
 		r := e.get(target)
-		got := fmt.Sprint(r.code)
+		var got strings.Builder
+		got.WriteString(fmt.Sprint(r.code))
 		if r.code == http.StatusOK {
 			var doc struct {
 				api.ServiceGroup
@@ -120,15 +121,15 @@ func TestServices(t *testing.T) {
 			}
 			for _, g := range doc.Services {
 				for _, i := range g.Instances {
-					got += " " + g.Name + ":" + i.Node
+					got.WriteString(" " + g.Name + ":" + i.Node)
 				}
 			}
 			if strings.Contains(r.body, ":null,\"") && !strings.Contains(r.body, `"rtt_ms":null`) {
 				t.Errorf("%s: a null in %s", target, r.body)
 			}
 		}
-		if got != want {
-			t.Errorf("%s: got %s, want %s: %s", target, got, want, r.body)
+		if got.String() != want {
+			t.Errorf("%s: got %s, want %s: %s", target, got.String(), want, r.body)
 		}
 		if r.code != 400 && r.header.Get("X-Peer-Index") != "9" {
 			t.Errorf("%s: index %q", target, r.header.Get("X-Peer-Index"))
