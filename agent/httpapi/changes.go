@@ -31,7 +31,7 @@ type joinProblem struct {
 
 func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request, _ query) {
 	var req api.JoinRequest
-	if p := readBody(w, r, &req); p != nil {
+	if p := readBody(r, &req); p != nil {
 		writeProblem(w, r, p)
 		return
 	}
@@ -76,7 +76,7 @@ func checkAddrs(addrs []string) *api.Problem {
 }
 
 func (s *Server) serveForget(w http.ResponseWriter, r *http.Request, _ query) {
-	if p := readBody(w, r, &struct{}{}); p != nil {
+	if p := readBody(r, &struct{}{}); p != nil {
 		writeProblem(w, r, p)
 		return
 	}
@@ -88,7 +88,7 @@ func (s *Server) serveForget(w http.ResponseWriter, r *http.Request, _ query) {
 }
 
 func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request, _ query) {
-	if p := readBody(w, r, &struct{}{}); p != nil {
+	if p := readBody(r, &struct{}{}); p != nil {
 		writeProblem(w, r, p)
 		return
 	}
@@ -102,7 +102,7 @@ func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request, _ query) {
 
 // readBody decodes a body into v: one JSON value, no unknown fields. An empty
 // body leaves v alone.
-func readBody(w http.ResponseWriter, r *http.Request, v any) *api.Problem {
+func readBody(r *http.Request, v any) *api.Problem {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
 		var big *http.MaxBytesError
@@ -111,8 +111,6 @@ func readBody(w http.ResponseWriter, r *http.Request, v any) *api.Problem {
 		}
 		return badRequest("send the whole body within 10 s", "the body did not arrive: %v", err)
 	}
-	// The deadline of the body would soon look like a client that is gone.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil
 	}

@@ -83,7 +83,7 @@ func (s *Server) serveAcquire(w http.ResponseWriter, r *http.Request, _ query) {
 }
 
 func (s *Server) serveRenew(w http.ResponseWriter, r *http.Request, _ query) {
-	lease, p := readLease(w, r)
+	lease, p := readLease(r)
 	if p != nil {
 		writeProblem(w, r, p)
 		return
@@ -108,7 +108,7 @@ func (s *Server) serveRelease(w http.ResponseWriter, r *http.Request, q query) {
 	var out api.Released
 	var err error
 	if force {
-		if p := readBody(w, r, &struct{}{}); p != nil {
+		if p := readBody(r, &struct{}{}); p != nil {
 			writeProblem(w, r, p)
 			return
 		}
@@ -116,7 +116,7 @@ func (s *Server) serveRelease(w http.ResponseWriter, r *http.Request, q query) {
 		defer cancel()
 		out, err = s.agent.ForceReleaseLock(ctx, name)
 	} else {
-		lease, p := readLease(w, r)
+		lease, p := readLease(r)
 		if p != nil {
 			writeProblem(w, r, p)
 			return
@@ -168,7 +168,7 @@ func (s *Server) serveHold(w http.ResponseWriter, r *http.Request, _ query) {
 // those that wait. On false it has answered.
 func (s *Server) lockRequest(w http.ResponseWriter, r *http.Request) (api.LockRequest, bool) {
 	var req api.LockRequest
-	p := readBody(w, r, &req)
+	p := readBody(r, &req)
 	if p == nil && !s.waits.take() {
 		p = api.NewProblem(http.StatusServiceUnavailable, api.KindTooManyStreams,
 			fmt.Sprintf("%d requests wait for a lock or hold one already", cap(s.waits)),
@@ -199,10 +199,10 @@ func product(agent string) string {
 }
 
 // readLease reads the body {"lease":"…"}.
-func readLease(w http.ResponseWriter, r *http.Request) (string, *api.Problem) {
+func readLease(r *http.Request) (string, *api.Problem) {
 	const fix = `send {"lease":"…"} as POST /v1/locks/{name} gave it out`
 	var req api.LeaseRequest
-	if p := readBody(w, r, &req); p != nil {
+	if p := readBody(r, &req); p != nil {
 		return "", p
 	}
 	if req.Lease == "" || len(req.Lease) > 128 {

@@ -105,7 +105,7 @@ func (s *Server) awaitServices(w http.ResponseWriter, r *http.Request, q query, 
 
 func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, _ query) {
 	var reg api.Registration
-	p := readBody(w, r, &reg)
+	p := readBody(r, &reg)
 	if p == nil {
 		p = s.changed(s.agent.Register(r.Context(), r.PathValue("name"), reg))
 	}
@@ -113,7 +113,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, _ query) 
 }
 
 func (s *Server) serveDeregister(w http.ResponseWriter, r *http.Request, _ query) {
-	p := readBody(w, r, &struct{}{})
+	p := readBody(r, &struct{}{})
 	if p == nil {
 		p = s.changed(s.agent.Deregister(r.Context(), r.PathValue("name")))
 	}
@@ -124,7 +124,7 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request, _ query) {
 	var req struct {
 		Draining *bool `json:"draining"`
 	}
-	p := readBody(w, r, &req)
+	p := readBody(r, &req)
 	if p == nil && req.Draining == nil {
 		p = badRequest(`send {"draining":true} or {"draining":false}`, "the body does not say draining")
 	}
@@ -136,7 +136,7 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request, _ query) {
 
 func (s *Server) servePass(w http.ResponseWriter, r *http.Request, _ query) {
 	var req api.PassRequest
-	p := readBody(w, r, &req)
+	p := readBody(r, &req)
 	if p == nil {
 		p = s.changed(s.agent.Pass(r.Context(), r.PathValue("name"), req))
 	}
@@ -149,7 +149,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request, _ query) {
 		api.NextReport
 		OK *bool `json:"ok"`
 	}
-	p := readBody(w, r, &req)
+	p := readBody(r, &req)
 	if p == nil && (req.OK == nil || req.Name == "") {
 		p = badRequest(`send {"name":"NAME","service":"SERVICE","ok":true,"latency_ms":12}`, "the body does not say name and ok")
 	}
