@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/peerhq/peer/agent"
@@ -75,11 +76,26 @@ services:
 
 // faulty is a data dir that takes nothing when told so.
 type faulty struct {
+	mu    sync.Mutex
 	files map[string][]byte
 	err   error
 }
 
+// file returns what lies at name; fail has writes of the registrations fail.
+func (f *faulty) file(name string) string {
+	b, _ := f.ReadFile(name)
+	return string(b)
+}
+
+func (f *faulty) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
 func (f *faulty) ReadFile(name string) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	b, ok := f.files[filepath.Base(name)]
 	if !ok {
 		return nil, os.ErrNotExist
@@ -88,6 +104,8 @@ func (f *faulty) ReadFile(name string) ([]byte, error) {
 }
 
 func (f *faulty) WriteFile(name string, data []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err == nil || filepath.Base(name) != "services.json" {
 		f.files[filepath.Base(name)] = data
 		return nil
@@ -96,6 +114,8 @@ func (f *faulty) WriteFile(name string, data []byte) error {
 }
 
 func (f *faulty) Rename(old, new string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.files[filepath.Base(new)] = f.files[filepath.Base(old)]
 	delete(f.files, filepath.Base(old))
 	return nil
@@ -136,7 +156,7 @@ func TestNothingIsRegisteredByHalf(t *testing.T) {
 	if err := c.Register(ctx, "web", api.Registration{Port: 80}); err != nil {
 		t.Fatal(err)
 	}
-	before := string(disk.files["services.json"])
+	before := disk.file("services.json")
 	for want, f := range map[string]func() error{
 		"400 bad-request":    func() error { return c.Register(ctx, "web", api.Registration{}) },
 		"400 bad-request ":   func() error { return c.Register(ctx, "Web", api.Registration{Port: 1}) },
@@ -154,16 +174,16 @@ func TestNothingIsRegisteredByHalf(t *testing.T) {
 		"404 no-such-service ": func() error { return c.Drain(ctx, "nobody", true) },
 		"409 not-a-ttl-check":  func() error { return c.Pass(ctx, "web", api.PassRequest{}) },
 		"500 not-kept": func() error {
-			disk.err = errors.New("no space left on device")
-			defer func() { disk.err = nil }()
+			disk.fail(errors.New("no space left on device"))
+			defer disk.fail(nil)
 			return c.Register(ctx, "web", api.Registration{Port: 81})
 		},
 	} {
 		if got := kindOf(f()); got != strings.TrimSpace(want) {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if got := shown(); got != "fixed:1 web:80" || string(disk.files["services.json"]) != before {
-			t.Fatalf("after %s: %s, %s", want, got, disk.files["services.json"])
+		if got := shown(); got != "fixed:1 web:80" || disk.file("services.json") != before {
+			t.Fatalf("after %s: %s, %s", want, got, disk.file("services.json"))
 		}
 	}
 	for i := range 62 {
@@ -181,8 +201,8 @@ func TestDamagedRegistrations(t *testing.T) {
 	for _, text := range []string{"", "{", "[]", `{"schema":"peer.kept-services/v9"}`, "\x00\x01", `{"schema":"peer.kept-services/v1","services":[{"name":"web","port":"x"}]}`} {
 		disk := &faulty{files: map[string][]byte{"services.json": []byte(text)}}
 		a := start(t, func(c *agent.Config) { c.DataDir, c.Seams.FS = "/data", disk })
-		if string(disk.files["services.json.damaged"]) != text {
-			t.Errorf("%q is not set aside: %v", text, disk.files)
+		if disk.file("services.json.damaged") != text {
+			t.Errorf("%q is not set aside", text)
 		}
 		if w := fmt.Sprint(a.Status(t.Context()).Warnings); !strings.Contains(w, "services.json") {
 			t.Errorf("%q: no warning: %s", text, w)
