@@ -54,6 +54,7 @@ func (c *Cluster) end(s *watchStream, last byte) {
 // dialLater opens a stream to r, or finds out why that cannot be; broke says
 // that one has just ended without a goodbye. The caller holds c.mu.
 func (c *Cluster) dialLater(r *row, broke bool) {
+	r.had = r.had || broke // also for the dial that is under way already
 	if r.dialling || c.closed || c.left {
 		return
 	}
@@ -65,7 +66,6 @@ func (c *Cluster) dialLater(r *row, broke bool) {
 		kind = kindWatch
 	}
 	addr := r.m.Addr
-	had := broke || r.had
 	c.spawn(func() {
 		for try := 0; ; try++ {
 			conn, who, err := c.dialWatch(addr, kind, inst, helloTimeout)
@@ -73,13 +73,13 @@ func (c *Cluster) dialLater(r *row, broke bool) {
 			switch {
 			case err == nil && who == inst:
 			case err == nil, errors.Is(err, syscall.ECONNREFUSED):
-				if ev = evFirst; had {
-					ev = evBroke
-				}
+				ev = evFirst
 			default:
-				// A reset in the handshake, while the kernel still closes files.
+				// A reset in the handshake, while the kernel still closes files. It may
+				// hit a dial that was under way, or is a new partner's, too: when several
+				// die at once the ring moves while they do.
 				var ne net.Error
-				again = broke && try < redialMax && !(errors.As(err, &ne) && ne.Timeout())
+				again = try < redialMax && !(errors.As(err, &ne) && ne.Timeout())
 			}
 			if again {
 				if c.sleep(redialWait) {
@@ -123,6 +123,9 @@ func (c *Cluster) dialled(inst Instance, kind byte, conn net.Conn, ev evidence, 
 	switch {
 	case conn == nil && r == nil:
 	case conn == nil:
+		if ev == evFirst && r.had {
+			ev = evBroke
+		}
 		if ev != evNone {
 			c.blame(r, ev)
 		}
