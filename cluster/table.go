@@ -240,6 +240,9 @@ func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, numb
 		c.emit(Joined, r)
 		c.logger.Info("member joined", "member", name, "addr", addr.String(), "state", string(r.m.State))
 	} else {
+		if !r.swim {
+			c.heardAnew(r, now)
+		}
 		r.swim = true
 		if r.m.Addr != addr || r.m.Version != version {
 			r.m.Addr, r.m.Version = addr, version

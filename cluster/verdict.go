@@ -60,6 +60,22 @@ func (v vote) live(now time.Time) bool {
 	return now.Sub(v.at) < crashLife
 }
 
+// heardAnew is called when SWIM holds r alive again. Silence told of it before
+// is void: who buried r meanwhile watches it no more, and so would never take
+// back what it said, and neither would I. Who still does not hear r says so
+// again. The caller holds c.mu.
+func (c *Cluster) heardAnew(r *row, now time.Time) {
+	for w, v := range r.votes {
+		if v.ev == evSilent {
+			v.ev = evNone
+			r.votes[w] = v
+		}
+	}
+	if r.mine == evNone && now.Sub(r.told) < voteLife {
+		c.tell(r, evNone)
+	}
+}
+
 // suspicionFloor is the shortest time for which memberlist, with LAN timing,
 // suspects a member before its verdict, in a cluster of n.
 func suspicionFloor(n int) time.Duration {
