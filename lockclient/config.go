@@ -58,6 +58,11 @@ type Config struct {
 	// forgets a grant, and no more: a replica that did not confirm may be the one
 	// that is promoted. It costs two round trips. Default 0.
 	WaitReplicas int
+	// QuietAfterStart is how long after Redis has started no lock is granted. As
+	// long as the longest time to live in use, it keeps two from holding a lock
+	// when a Redis that lost its data is back before the first one's time is
+	// over. All clients need it, and +info as a right. Default 0.
+	QuietAfterStart time.Duration
 	// Dial opens connections; with it the client runs on any network, an
 	// in-memory one included. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -125,6 +130,9 @@ func (c Config) validate() error {
 	}
 	if err := checkTTL(c.TTL); err != nil {
 		errs = append(errs, err)
+	}
+	if c.QuietAfterStart < 0 || c.WaitReplicas < 0 {
+		errs = append(errs, errors.New("a quiet period or a number of replicas cannot be negative"))
 	}
 	return errors.Join(errs...)
 }

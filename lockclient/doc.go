@@ -43,6 +43,10 @@
 // time to live. The fence still rises, and the first is told by its deadline.
 // Config.WaitReplicas makes that less likely, not impossible.
 //
+// A Redis that starts anew without its data forgets what it granted. Who held a
+// lock is told as soon as it can be reached, and by its deadline in any case;
+// Config.QuietAfterStart keeps others out until then.
+//
 // This is not Redlock, which would need several primaries, costs a round trip to
 // each, has no fence that rises, and is broken by restarts and clock steps all
 // the same.
@@ -83,5 +87,5 @@
 //	    +publish +subscribe +scan
 //
 // On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also
-// +wait. +scan is for List, +script|load saves a round trip after a restart.
+// +wait, with QuietAfterStart +info. +scan is for List, +script|load saves a round trip after a restart.
 package lockclient

@@ -84,6 +84,7 @@ const (
 	CauseMemory     Cause = "out of memory" // maxmemory is reached
 	CauseWrongType  Cause = "wrong type"    // something else uses our key
 	CauseTLS        Cause = "tls"           // no agreement on encryption
+	CauseStarted    Cause = "just started"  // and what it granted before may still be held
 	CauseOther      Cause = "other"
 )
 
@@ -175,7 +176,10 @@ func explain(addr string, err error) error {
 	var dns *net.DNSError
 	var netErr net.Error
 	var handshake *handshakeError
+	var quiet *quietError
 	switch {
+	case errors.As(err, &quiet):
+		u.Cause, u.Fix = CauseStarted, "wait"
 	case errors.As(err, &handshake):
 		u.Cause, u.Fix = CauseTLS, "check that both sides speak TLS and trust the certificate"
 	case errors.Is(err, syscall.ECONNREFUSED):

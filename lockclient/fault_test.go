@@ -175,6 +175,85 @@ func TestRestartedEmpty(t *testing.T) {
 	})
 }
 
+// Redis is back at once, without its data, and in a quiet period grants nothing
+// that may still be held.
+func TestQuietAfterStart(t *testing.T) {
+	t.Parallel()
+	w := world{t: t, redis: testcluster.StartRedis(t), ttl: 2 * time.Second}
+	quiet := func(cfg *lockclient.Config) { cfg.QuietAfterStart = w.ttl }
+	a, b := w.client("a", quiet), w.client("b", quiet)
+	_, err := a.TryAcquire(t.Context(), "demo")
+	var u *lockclient.UnavailableError
+	if !errors.As(err, &u) || u.Cause != lockclient.CauseStarted {
+		t.Errorf("got %v, want %q", err, lockclient.CauseStarted)
+	}
+	time.Sleep(w.ttl + 500*time.Millisecond)
+	l := hold(t, a, "demo")
+	next := later(t, b, "demo")
+	time.Sleep(w.ttl / 2)
+	lost := lostAt(l)
+	w.redis.RestartEmpty()
+	restarted := time.Now()
+	won := within(t, 4*w.ttl, "the next", next)
+	if won.err != nil {
+		t.Fatal(won.err)
+	}
+	if at := within(t, time.Second, "the loss", lost); !at.Before(won.at) || !l.Deadline().Before(won.at) {
+		t.Errorf("granted %v after the restart; lost after %v, deadline after %v",
+			won.at.Sub(restarted), at.Sub(restarted), l.Deadline().Sub(restarted))
+	}
+	if won.lock.Fence() <= l.Fence() {
+		t.Errorf("fence %d after %d", won.lock.Fence(), l.Fence())
+	}
+}
+
+// Redis is back at once: the holder is told as soon as it can be, not when its
+// next renewal is due.
+func TestToldOfRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		a := w.client("a")
+		l := hold(t, a, "demo")
+		time.Sleep(w.ttl)
+		lost := lostAt(l)
+		w.redis.RestartEmpty()
+		start := time.Now()
+		if at := within(t, w.ttl, "the loss", lost); at.Sub(start) > time.Second {
+			t.Errorf("told %v after the restart", at.Sub(start))
+		}
+	})
+}
+
+// The clock of Redis is set: fences rise all the same, and who waits gets in.
+func TestClockOfRedisSet(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, time.Hour} {
+		t.Run(by.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w world) {
+				mini := w.redis.(*testcluster.EmbeddedRedis).Mini()
+				a, b := w.client("a"), w.client("b")
+				l := hold(t, a, "demo")
+				fence := l.Fence()
+				l.Release(t.Context())
+				mini.SetTime(time.Now().Add(by))
+				for range 3 {
+					l = hold(t, a, "demo")
+					if l.Fence() <= fence {
+						t.Errorf("fence %d after %d", l.Fence(), fence)
+					}
+					fence = l.Fence()
+					next := later(t, b, "demo")
+					l.Release(t.Context())
+					won := within(t, time.Second, "the next", next)
+					if won.err != nil || won.lock.Fence() <= fence {
+						t.Errorf("got %v, fence %d after %d", won.err, won.lock.Fence(), fence)
+					}
+					fence = won.lock.Fence()
+					won.lock.Release(t.Context())
+				}
+			})
+		})
+	}
+}
+
 // A connection that breaks costs nobody a lock or a place.
 func TestConnectionsReset(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
