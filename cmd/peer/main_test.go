@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,10 +28,25 @@ import (
 // and run it as a process of its own, guard included.
 func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector every process would end a second late
+	heedSignals()
 	testscript.Main(m, map[string]func(){
 		"peer":       main,
 		"lock-guard": main,
 	})
+}
+
+// heedSignals undoes what a shell does to what it runs in the background, which
+// every process started here would inherit: to be deaf for ^C. The processes
+// themselves (peer, lock-guard) are left as they are started.
+func heedSignals() {
+	if !strings.HasSuffix(os.Args[0], ".test") {
+		return
+	}
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 func TestScripts(t *testing.T) {

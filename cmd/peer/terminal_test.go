@@ -98,6 +98,16 @@ func (s *screen) expect(text string) {
 	s.t.Fatalf("%q does not appear; the screen shows %q", text, s.all())
 }
 
+// enterUntil enters keys, again and again, until text appears.
+func (s *screen) enterUntil(keys, text string) {
+	s.t.Helper()
+	for tries := 0; tries < 50 && !strings.Contains(s.all()[s.read:], text); tries++ {
+		s.enter(keys)
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.expect(text)
+}
+
 func (s *screen) all() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +253,7 @@ func TestLockTerminalSuspend(t *testing.T) {
 	// and once more, from the background
 	s.enter("peer lock demo -- sh -c 'read x; echo \"got:$x\"' &\n")
 	s.expect("peer lock: suspended")
-	s.enter("\n")
-	s.expect("Stopped")
+	s.enterUntil("\n", "Stopped") // a shell tells of it with a prompt, once it knows
 	s.enter("fg\n")
 	s.expect("peer lock demo")
 	s.enter("later\n")
