@@ -25,6 +25,7 @@ type job struct {
 	Dir      string // for logs and data; the caller's to delete
 	Key      string
 	Debug    bool
+	Nice     int // added to the priority number of all that runs
 	Rounds   int
 	Idle     time.Duration // how long an idle cluster is watched
 	Down     time.Duration // how long the seed is down

@@ -68,6 +68,7 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&s.at, "at", "", "measure the peer of `COMMIT` instead of the tree as it is")
 	f.BoolVar(&s.encrypt, "encrypt", false, "give both a gossip key")
 	f.BoolVar(&s.job.Debug, "debug", false, "have agents log everything")
+	f.IntVar(&s.job.Nice, "nice", 0, "run everything at niceness `N`; -10 keeps out what else the machine does, and needs root")
 	f.DurationVar(&s.job.Idle, "idle", time.Minute, "watch idle clusters for `D`")
 	f.DurationVar(&s.job.Down, "down", time.Minute, "keep the seed down for `D`")
 	f.DurationVar(&s.job.Cut, "cut", 30*time.Second, "keep a partition for `D`")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -126,6 +127,9 @@ func work(in io.Reader, out io.Writer) error {
 	if err := isolate(); err != nil {
 		return err
 	}
+	if err := renice(j.Nice); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), j.Limit, fmt.Errorf("took longer than %v", j.Limit))
 	defer cancel()
 	l, err := newLab(ctx, j, out)
@@ -148,6 +152,28 @@ func isolate() error {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	return linkUp("lo")
+}
+
+// renice sets the niceness of this process. It is a thread's, and inherited by
+// the threads and processes that a thread starts.
+func renice(n int) error {
+	if n == 0 {
+		return nil
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("set niceness: %w", err)
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return fmt.Errorf("set niceness: %w", err)
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, id, n); err != nil {
+			return fmt.Errorf("set niceness to %d: %w", n, err)
+		}
+	}
+	return nil
 }
 
 // linkUp brings an interface up.
