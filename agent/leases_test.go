@@ -336,13 +336,13 @@ func TestLeaseRequests(t *testing.T) {
 			r    api.LockRequest
 			says string
 		}{
-			{api.LockRequest{TTLMS: ms(99)}, "from 100 to 86400000"},
-			{api.LockRequest{TTLMS: ms(0)}, "from 100 to 86400000"},
-			{api.LockRequest{TTLMS: ms(-5)}, "ttl_ms -5"},
-			{api.LockRequest{TTLMS: ms(86400001)}, "ttl_ms 86400001"},
-			{api.LockRequest{TTLMS: ms(1 << 62)}, "out of bounds"},
-			{api.LockRequest{WaitMS: ms(-1)}, "from 0 to 86400000"},
-			{api.LockRequest{WaitMS: ms(1 << 62)}, "out of bounds"},
+			{api.LockRequest{TTLMS: new(int64(99))}, "from 100 to 86400000"},
+			{api.LockRequest{TTLMS: new(int64(0))}, "from 100 to 86400000"},
+			{api.LockRequest{TTLMS: new(int64(-5))}, "ttl_ms -5"},
+			{api.LockRequest{TTLMS: new(int64(86400001))}, "ttl_ms 86400001"},
+			{api.LockRequest{TTLMS: new(int64(1 << 62))}, "out of bounds"},
+			{api.LockRequest{WaitMS: new(int64(-1))}, "from 0 to 86400000"},
+			{api.LockRequest{WaitMS: new(int64(1 << 62))}, "out of bounds"},
 			{api.LockRequest{Command: strings.Repeat("x", 65)}, "at most 64 bytes"},
 			{api.LockRequest{Command: "a\nb"}, "control characters"},
 			{api.LockRequest{PID: -1}, "no process"},
