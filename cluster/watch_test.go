@@ -182,9 +182,10 @@ func shared(ps []*peer, n int) string {
 
 func TestLoss(t *testing.T) {
 	for _, test := range []struct {
-		loss  float64
-		views int // changes of single views that are let pass
-	}{{0.05, 0}, {0.10, 3}, {0.20, 40}} {
+		loss   float64
+		views  int // changes of single views that are let pass
+		failed int // of them verdicts of SWIM
+	}{{0.05, 0, 0}, {0.10, 3, 0}, {0.20, 40, 2}} {
 		t.Run(fmt.Sprintf("%.0f %%", 100*test.loss), func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				ps := w.group(10)
@@ -199,10 +200,10 @@ func TestLoss(t *testing.T) {
 					}
 				}
 				t.Logf("%d changes of view by ten peers in 4 minutes", len(b))
-				if len(b) > test.views || failed > 0 {
+				if len(b) > test.views || failed > test.failed {
 					t.Error(strings.Join(b, "\n"))
 				}
-				if c := shared(ps, 3); c != "" {
+				if c := shared(ps, 4); c != "" {
 					t.Errorf("%s was out of several views at once: want single views only", c)
 				}
 			})
