@@ -111,9 +111,6 @@ func (b *buffered) Close() error {
 	return b.Conn.Close()
 }
 
-//go:fix inline
-func ms(n int64) *int64 { return new(n) }
-
 // ask reads a request as it comes over HTTP.
 func ask(t testing.TB, ttl, wait int64) lockQuery {
 	t.Helper()
