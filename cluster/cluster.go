@@ -27,7 +27,7 @@ var (
 //
 // Its goroutines: the transport's (packets, accept, one a mute stream), the
 // dispatcher of events, the beat loop, the reconciler and its attempts, the
-// saver, the watch loop with a reader for each stream, and one for each dial,
+// saver, the key loop, the watch loop with a reader for each stream, and one for each dial,
 // notice, record to fetch or name to settle. Close ends and
 // awaits them. memberlist's own probes may outlive it by seconds; they touch
 // nothing of ours.
@@ -47,6 +47,10 @@ type Cluster struct {
 	closing chan struct{} // closed by Close
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
+
+	keys    keyHolder
+	keyring keyState
+	gifts   gifts
 
 	watchKick chan struct{} // the ring may have changed
 	wg        sync.WaitGroup
@@ -99,6 +103,11 @@ func Start(cfg Config) (*Cluster, error) {
 		known:     map[string]rememberedPeer{},
 	}
 	c.cond = sync.NewCond(&c.mu)
+	keys, err := firstKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.keys.set.Store(keys)
 	c.broadcasts = &memberlist.TransmitLimitedQueue{
 		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
 		NumNodes:       func() int { return len(c.View().Members) },
@@ -150,7 +159,8 @@ func (c *Cluster) open(inst Instance) error {
 		_ = c.trans.Shutdown()
 		return err
 	}
-	c.trans.label = c.cfg.Label
+	c.trans.guard.label, c.trans.guard.keys = c.cfg.Label, &c.keys
+	c.trans.stale = c.staleKey
 	c.trans.log = newMemberlistLogger(c.logger.Named("memberlist"), time.Now)
 	ml, err := memberlist.Create(c.memberlistConfig(inst))
 	if err != nil {
@@ -163,6 +173,7 @@ func (c *Cluster) open(inst Instance) error {
 	c.wg.Go(c.dispatch)
 	c.wg.Go(c.beatLoop)
 	c.wg.Go(c.watchLoop)
+	c.wg.Go(c.keyLoop)
 	c.wg.Go(c.reconcile)
 	c.wg.Go(c.keep)
 	return nil
@@ -217,10 +228,7 @@ func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
 	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
 	m.Logger = c.trans.log
-	if len(c.cfg.Keys) > 0 {
-		// Validate has checked the lengths, the only thing that can be wrong.
-		m.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])
-	}
+	m.UDPBufferSize -= sealOverhead // encryption is the transport's, see seal
 	return m
 }
 

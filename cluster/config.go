@@ -40,6 +40,12 @@ type Config struct {
 	// Keys encrypt gossip: AES keys of 16, 24 or 32 bytes. The first encrypts,
 	// all decrypt. Empty: plain text.
 	Keys [][]byte
+	// KeyFile is where Keys came from. It is written anew when they change.
+	// Default: none, and a change is lost with a restart.
+	KeyFile string
+	// KeyGrace is how long an old key lets absent members come back after a
+	// rotation. Default: 72 h.
+	KeyGrace time.Duration
 	// DataDir keeps the members ever seen, so that a full outage heals without
 	// seeds. Empty: nothing is kept.
 	DataDir string
@@ -90,6 +96,9 @@ func (c Config) withDefaults() Config {
 	if c.ForgetAfter == 0 {
 		c.ForgetAfter = 72 * time.Hour
 	}
+	if c.KeyGrace == 0 {
+		c.KeyGrace = 72 * time.Hour
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -134,6 +143,9 @@ func (c Config) Validate() error {
 	}
 	if c.ForgetAfter < 0 {
 		errs = append(errs, fmt.Errorf("forget after %s: must not be negative", c.ForgetAfter))
+	}
+	if c.KeyGrace < 0 {
+		errs = append(errs, fmt.Errorf("key grace %s: must not be negative", c.KeyGrace))
 	}
 	bind, err := parseBind(c.Bind)
 	if err != nil {

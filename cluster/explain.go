@@ -17,9 +17,14 @@ import (
 // and a web server look much the same. The bytes that came back tell them
 // apart, so the transport keeps a trace of each attempt.
 
-// refusedLabel is what a peer answers on a stream that begins with the label
-// of another cluster; the label itself is no stranger's business.
-const refusedLabel = "label of another cluster"
+// What a peer answers on a stream that it can not take in. The label and the
+// keys themselves are no stranger's business. At most 31 bytes each.
+const (
+	refusedLabel  = "label of another cluster"
+	refusedKey    = "another gossip key"
+	refusedPlain  = "a gossip key is needed"
+	refusedSealed = "no gossip key here"
+)
 
 // trace is what happened on the stream of one attempt to join. memberlist hands
 // the name before the '/' of an address to the transport, and that is how an
@@ -30,7 +35,6 @@ type trace struct {
 	dialled bool
 	got     []byte // the beginning of the answer
 	size    int    // of it
-	kind    byte   // its message type, when readErr is nil
 	readErr error
 	read    bool
 }
@@ -47,10 +51,10 @@ func (t *trace) dial(err error) {
 }
 
 // answered takes in what was read, as far as it went.
-func (t *trace) answered(kind byte, in *intake, err error) {
+func (t *trace) answered(in *intake, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.read, t.kind, t.readErr = true, kind, err
+	t.read, t.readErr = true, err
 	if len(in.kept) > 0 {
 		t.got = append([]byte(nil), in.kept[0][:min(in.size, tracedBytes)]...)
 	}
@@ -73,24 +77,35 @@ func explainJoin(addr netip.AddrPort, err error, t *trace, label string, keys []
 		return say("the stream broke before all was sent: %s", lastCause(err))
 	case len(t.got) == 0:
 		return say("%w", explainSilence(t.readErr))
-	case t.got[0] == msgEncrypted && len(keys) == 0:
+	case t.got[0] == msgEncrypted && len(keys) == 0, t.said(refusedPlain):
 		return say("the cluster at %s is encrypted and this peer has no key: copy a member's key file and give it with --encrypt-file", addr)
-	case t.got[0] == msgEncrypted && strings.Contains(err.Error(), "no installed keys"):
-		return say("the cluster at %s uses another gossip key (this peer's has fingerprint %s): copy a member's key file and give it with --encrypt-file", addr, Fingerprint(keys[0]))
-	case t.got[0] == msgError && errorText(t.got) == refusedLabel:
+	case errors.Is(t.readErr, errSealed), t.said(refusedKey):
+		return say("the cluster at %s uses another gossip key%s: copy a member's key file and give it with --encrypt-file", addr, having(keys))
+	case t.said(refusedLabel):
 		return say("the cluster at %s has another label than %q: give --cluster the label that its members have", addr, label)
-	case t.got[0] == msgError && len(keys) > 0:
-		return say("the cluster at %s is not encrypted and this peer has a key: give its members this peer's key file, or start this peer without --encrypt-file", addr)
+	case t.said(refusedSealed), errors.Is(t.readErr, errPlain):
+		return say("the cluster at %s is not encrypted and this peer has a key%s: give its members this peer's key file, or start this peer without --encrypt-file", addr, having(keys))
 	case t.got[0] == msgError:
 		return say("refused by the peer there: %s", printable(errorText(t.got)))
-	case t.got[0] == msgPushPull && len(keys) > 0:
-		return say("the cluster at %s answers in plain text and this peer has a key: give its members this peer's key file", addr)
 	case !knownKind(t.got[0]):
 		return say("what listens there is no peer's gossip port, it answered %.20q: give HOST:PORT of a peer's --bind", printable(string(t.got)))
 	case t.readErr != nil && !errors.Is(t.readErr, errIntake):
 		return say("the answer broke off after %d bytes: %w", t.size, t.readErr)
 	}
 	return say("%s", lastCause(err))
+}
+
+// said says whether the answer is this refusal. The caller holds t.mu.
+func (t *trace) said(why string) bool {
+	return len(t.got) > 0 && t.got[0] == msgError && errorText(t.got) == why
+}
+
+// having names this peer's key by its fingerprint.
+func having(keys [][]byte) string {
+	if len(keys) == 0 {
+		return ""
+	}
+	return " (this peer's has fingerprint " + Fingerprint(keys[0]) + ")"
 }
 
 // explainDial names what a failed dial means.

@@ -20,7 +20,7 @@ import (
 
 const (
 	maxStreams  = 256     // accepted and not closed
-	maxHeld     = 6 << 20 // bytes of their messages together
+	maxHeld     = 8 << 20 // bytes of their messages together
 	readTimeout = 10 * time.Second
 	drainFor    = time.Second
 	drainBytes  = 1 << 20
@@ -31,24 +31,30 @@ var errEvicted = errors.New("closed to make room for others")
 // guard keeps the streams of one transport. Its methods may be called from any
 // goroutine.
 type guard struct {
+	label string     // of this cluster; set before there is a stream
+	keys  *keyHolder // likewise
+
 	mu      sync.Mutex
 	streams []*guardedConn // in order of arrival
 	held    int            // bytes
 }
 
-// guardedConn is a stream that the guard counts. Once its message is read, Read
-// returns that message and then io.EOF: each stream of memberlist's carries one
-// message in each direction.
+// guardedConn is a stream that the guard counts. Each stream of memberlist's
+// carries one message in each direction: the whole of what is read was checked
+// and decrypted before Read returns any of it, and what is written is encrypted.
 type guardedConn struct {
 	net.Conn
 	g      *guard
 	source netip.Addr // zero for a stream that this peer opened
 	trace  *trace     // of a stream that this peer opened, or nil
 
-	// Of the one goroutine that reads at a time.
-	in  *intake // nil until the message was read
-	at  int     // how much of it Read has returned
-	err error   // why there is none
+	// Of the one goroutine that uses the stream at a time.
+	in    *intake // nil until the message was read
+	plain []byte  // the message, if it was encrypted, behind its label
+	by    heldKey // the key that it was encrypted with
+	at    int     // how much of it Read has returned
+	err   error   // why there is none
+	seal  *sealer // encrypts what is written; nil: plain text
 
 	// g.mu guards all below.
 	held    int
@@ -73,7 +79,7 @@ func (g *guard) admit(conn net.Conn) *guardedConn {
 
 // opened counts a stream that this peer opened. trace may be nil.
 func (g *guard) opened(conn net.Conn, trace *trace) *guardedConn {
-	c := &guardedConn{Conn: conn, g: g, trace: trace}
+	c := &guardedConn{Conn: conn, g: g, trace: trace, seal: g.keys.load().sends()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.streams = append(g.streams, c)
@@ -176,31 +182,44 @@ func (c *guardedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Write gives the socket up when it fails: memberlist forgets to close one whose
-// label could not be sent.
+// Write is called with a label, once, and with a message, once. When it fails it
+// gives the socket up: memberlist forgets to close one whose label could not be
+// sent.
 func (c *guardedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err != nil {
+	out := b
+	if header, message, _ := cutLabel(b); c.seal != nil && (header == nil || len(message) > 0) {
+		out = c.seal.sealStream(b, c.g.label)
+	}
+	if _, err := c.Conn.Write(out); err != nil {
 		c.release()
 		c.Conn.Close()
+		return 0, err
 	}
-	return n, err
+	return len(b), nil
 }
 
 // Read returns the message. On a stream that this peer opened the first call
 // reads it.
-func (c *guardedConn) Read(b []byte) (int, error) {
+func (c *guardedConn) Read(b []byte) (n int, err error) {
 	if c.in == nil {
 		c.in = &intake{r: c.Conn, hold: c.hold}
-		var kind byte
-		if kind, c.err = c.in.message(); c.trace != nil {
-			c.trace.answered(kind, c.in, c.err)
+		kind, err := c.in.message()
+		if err == nil {
+			err = c.unseal(kind, 0)
+		}
+		c.err = err
+		if c.trace != nil {
+			c.trace.answered(c.in, err)
 		}
 	}
-	if c.err != nil {
+	switch {
+	case c.err != nil:
 		return 0, c.err
+	case c.plain != nil:
+		n = copy(b, c.plain[c.at:])
+	default:
+		n = c.in.copyAt(b, c.at)
 	}
-	n := c.in.copyAt(b, c.at)
 	c.at += n
 	if n == 0 && len(b) > 0 {
 		return 0, io.EOF
@@ -210,28 +229,81 @@ func (c *guardedConn) Read(b []byte) (int, error) {
 
 // readAll reads what a stranger says on a stream that was accepted, beginning
 // with what was read of it already, within readTimeout. Without an error
-// memberlist may have it.
-func (c *guardedConn) readAll(first []byte, label string) error {
+// memberlist may have it. Who has the wrong label or key is told so.
+func (c *guardedConn) readAll(first []byte) error {
 	_ = c.Conn.SetDeadline(time.Now().Add(readTimeout))
 	c.in = &intake{r: io.MultiReader(bytes.NewReader(first), c.Conn), hold: c.hold}
-	got, err := c.in.label()
+	label, err := c.in.label()
+	if err != nil {
+		return err
+	}
+	if label != c.g.label {
+		if label != "" {
+			c.refuse(refusedLabel)
+		}
+		return nil // what was read is enough for memberlist to say whose it is not
+	}
+	start := c.in.pos
+	kind, err := c.in.peek()
+	keys := c.g.keys.load()
 	switch {
 	case err != nil:
 		return err
-	case got == label:
-		_, err = c.in.message()
-		return err
-	case got != "":
-		c.refuse(errorMessage(refusedLabel))
+	case kind == msgEncrypted && len(keys.keys) == 0:
+		c.refuse(refusedSealed)
+		return errNoKey
+	case (kind == msgPushPull || kind == msgUser || kind == msgPing) && !keys.takesPlain():
+		c.refuse(refusedPlain)
+		return errPlain
 	}
-	return nil // what was read is enough for memberlist to say whose it is not
+	if _, err := c.in.message(); err != nil {
+		return err
+	}
+	if err = c.unseal(kind, start); errors.Is(err, errSealed) {
+		c.refuse(refusedKey)
+	}
+	return err
 }
 
-// refuse sends an answer and waits until the other side has read it: to close
-// with bytes unread would cut it short.
-func (c *guardedConn) refuse(answer []byte) {
+// unseal decrypts the message of this type, which begins at start and has been
+// read. What is answered goes out with the same key.
+func (c *guardedConn) unseal(kind byte, start int) error {
+	keys := c.g.keys.load()
+	if kind != msgEncrypted {
+		if c.source.IsValid() {
+			c.seal = nil
+		}
+		if !keys.takesPlain() {
+			return errPlain
+		}
+		return nil
+	}
+	if len(keys.keys) == 0 {
+		return errNoKey
+	}
+	end := c.in.pos
+	if err := c.hold(2 * end); err != nil {
+		return err
+	}
+	sealed := make([]byte, end)
+	c.in.copyAt(sealed, 0)
+	with := append(sealed[start:start+5:start+5], c.g.label...)
+	plain, by, err := keys.open(sealed[:start], sealed[start+5:], with)
+	if err != nil {
+		return err
+	}
+	c.plain, c.by = plain, by
+	if c.source.IsValid() {
+		c.seal = by.sealer
+	}
+	return nil
+}
+
+// refuse answers why and waits until the other side has read it: to close with
+// bytes unread would cut it short. Anybody may read it, so it tells no secret.
+func (c *guardedConn) refuse(why string) {
 	_ = c.Conn.SetDeadline(time.Now().Add(drainFor))
-	if _, err := c.Conn.Write(answer); err != nil {
+	if _, err := c.Conn.Write(errorMessage(why)); err != nil {
 		return
 	}
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -48,12 +48,7 @@ func (c *Cluster) mac(key []byte, what string, parts ...[]byte) []byte {
 }
 
 // macKeys returns the keys to try, the one to sign with first.
-func (c *Cluster) macKeys() [][]byte {
-	if keys := c.gossipKeys(); len(keys) > 0 {
-		return keys
-	}
-	return [][]byte{nil}
-}
+func (c *Cluster) macKeys() [][]byte { return c.keys.load().macs() }
 
 func (c *Cluster) encodeHello(h hello) []byte {
 	b := []byte{watchMagic, helloVersion, h.kind}
@@ -125,4 +120,4 @@ func (c *Cluster) answer(conn net.Conn) (hello, error) {
 }
 
 // gossipKeys returns the keys in force, the one that encrypts first.
-func (c *Cluster) gossipKeys() [][]byte { return c.cfg.Keys }
+func (c *Cluster) gossipKeys() [][]byte { return c.keys.load().raw() }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -158,6 +159,15 @@ func (in *intake) label() (string, error) {
 	return string(label), err
 }
 
+// peek returns the next byte without looking past it.
+func (in *intake) peek() (byte, error) {
+	b, err := in.one()
+	if err == nil {
+		in.pos--
+	}
+	return b, err
+}
+
 // message reads one message, after its label, and returns its type.
 func (in *intake) message() (byte, error) {
 	kind, err := in.one()
@@ -220,6 +230,35 @@ func (in *intake) pushPull() error {
 		}
 	}
 	return in.skip(int(h["UserStateLen"]))
+}
+
+// stateOwner returns the instance of who sent a push/pull: its record comes first
+// in what it adds. Zero for any other message.
+func stateOwner(b []byte) Instance {
+	in := &intake{r: bytes.NewReader(b), hold: func(int) error { return nil }}
+	defer in.drop()
+	_, err := in.label()
+	if err != nil {
+		return 0
+	}
+	if kind, err := in.one(); err != nil || kind != msgPushPull {
+		return 0
+	}
+	h, err := in.header("Nodes", "UserStateLen", "Join")
+	if n := h["UserStateLen"]; err != nil || n == 0 || n > uint64(len(b)) {
+		return 0
+	} else if b = b[len(b)-int(n):]; b[0] != wireVersion {
+		return 0
+	}
+	frame, _, err := cutFrame(b[1:])
+	if err != nil || frame[0] != frameRecord {
+		return 0
+	}
+	inst, _, _, err := parseRecord(frame[1:])
+	if err != nil {
+		return 0
+	}
+	return inst
 }
 
 // header reads a map that has the fields named, no other, none twice, and

@@ -221,7 +221,7 @@ func evicted(c *guardedConn) bool {
 }
 
 func TestGuardMakesRoom(t *testing.T) {
-	g := &guard{}
+	g := &guard{keys: &keyHolder{}}
 	honest := open(t, g, "10.0.0.1:5")
 	var crowd []*guardedConn
 	for i := range 2 * maxStreams {
@@ -252,7 +252,7 @@ func TestGuardMakesRoom(t *testing.T) {
 }
 
 func TestGuardBoundsMemory(t *testing.T) {
-	g := &guard{}
+	g := &guard{keys: &keyHolder{}}
 	honest := open(t, g, "10.0.0.1:5")
 	if err := honest.hold(300 << 10); err != nil {
 		t.Fatal(err)
@@ -282,14 +282,14 @@ func TestGuardBoundsMemory(t *testing.T) {
 func TestReadAllTakesItsTime(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
-	g := &guard{}
+	g := &guard{keys: &keyHolder{}}
 	c := g.admit(from{a, "10.0.0.1:5"})
 	go func() {
 		_, _ = b.Write(state(1, 30)[:20])
 		time.Sleep(20 * time.Millisecond)
 		b.Close()
 	}()
-	if err := c.readAll(nil, ""); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := c.readAll(nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
 	c.Close()

@@ -57,9 +57,9 @@ func ReadKeyFile(path string) ([][]byte, error) {
 // NewKey draws a gossip key of 32 bytes from random and returns it as the line
 // that ReadKeyFile reads, without a newline.
 func NewKey(random io.Reader) (string, error) {
-	key := make([]byte, newKeyBytes)
-	if _, err := io.ReadFull(random, key); err != nil {
-		return "", fmt.Errorf("draw a key: %w", err)
+	key, err := drawKey(random)
+	if err != nil {
+		return "", err
 	}
 	return base64.StdEncoding.EncodeToString(key), nil
 }

@@ -45,6 +45,7 @@ var memberlistRules = []memberlistRule{
 	{"Stream connection", hclog.Trace, ""},
 	{"Initiating push/pull", hclog.Trace, ""},
 	{"configured Transport is not", hclog.Trace, ""},
+	{"Binding to public address without encryption", hclog.Trace, ""}, // it does not know: the transport encrypts
 
 	// The ordinary work of failure detection. The verdict, and what led to
 	// it, is told by this package's own events.

@@ -113,7 +113,6 @@ func TestEveryLineOfMemberlistHasARule(t *testing.T) {
 		"Blocked alive":                "debug",
 		"Ignoring CNAME":               "debug, of look-ups that are not made",
 		"TCP-first lookup":             "debug, of look-ups that are not made",
-		"Binding to public":            "once a start",
 		"Failed to shutdown transport": "once an end",
 		"Failed to encode":             "a bug",
 		"Failed to compress":           "a bug",

@@ -316,6 +316,12 @@ func (c *Cluster) takeFrame(b []byte, now time.Time) {
 		if i, epoch, err = parseRefute(b[1:]); err == nil {
 			c.takeRefute(i, epoch, b)
 		}
+	case frameKeys:
+		err = c.takeKeys(b)
+	case frameKeysDone:
+		err = c.takeKeysDone(b)
+	case frameSeal:
+		err = c.takeSeal(b)
 	case frameWanted:
 		err = c.takeWanted(b[1:])
 	case frameBeats:

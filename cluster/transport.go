@@ -36,10 +36,12 @@ type transport struct {
 	// stream's goroutine and owns conn; ctx ends with the transport.
 	watch func(conn net.Conn)
 
-	label string         // of this cluster; set before start
-	log   *stdlog.Logger // as memberlist's; set before start
+	log *stdlog.Logger // as memberlist's; set before start
+	// stale is told of each message in an old key; set before start. It must not
+	// block. from is zero when only the instance is known, and the other way round.
+	stale func(by *sealer, from netip.AddrPort, inst Instance)
 
-	guard  guard
+	guard  guard         // its label and keys are set before start
 	traces sync.Map      // *trace by the name of an attempt to join
 	joins  atomic.Uint64 // names given
 
@@ -131,18 +133,61 @@ func (t *transport) readPackets() {
 		if n < 1 {
 			continue
 		}
-		if err := checkPacket(buf[:n]); err != nil {
+		// A copy of the right size: memberlist keeps parts of it for long.
+		b, err := t.openPacket(buf[:n], from)
+		if err == nil {
+			err = checkPacket(b)
+		}
+		if errors.Is(err, errSealed) {
+			t.log.Printf("[ERR] memberlist: Decrypt packet failed: %v %s", err, memberlist.LogAddress(from))
+			continue
+		}
+		if err != nil {
 			t.log.Printf("[ERR] memberlist: failed to receive: %v %s", err, memberlist.LogAddress(from))
 			continue
 		}
-		// A copy of the right size: memberlist keeps parts of it for long.
-		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: at}
+		p := &memberlist.Packet{Buf: b, From: from, Timestamp: at}
 		select {
 		case t.packets <- p:
 		case <-t.life.Done():
 			return
 		}
 	}
+}
+
+// openPacket returns a copy of a datagram, decrypted. One with another label is
+// left as it is: memberlist says whose it is not.
+func (t *transport) openPacket(b []byte, from net.Addr) ([]byte, error) {
+	header, sealed, label := cutLabel(b)
+	keys := t.guard.keys.load()
+	if label != t.guard.label || len(keys.keys) == 0 {
+		return append([]byte(nil), b...), nil
+	}
+	message, by, err := keys.open(header, sealed, []byte(label))
+	switch {
+	case err == nil:
+		if by.old() {
+			if a, ok := from.(*net.UDPAddr); ok {
+				ap := a.AddrPort()
+				t.stale(by.sealer, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), 0)
+			}
+		}
+		return message, nil
+	case keys.takesPlain():
+		return append([]byte(nil), b...), nil
+	}
+	return nil, err
+}
+
+// sealPacket encrypts a datagram behind its label.
+func (t *transport) sealPacket(b []byte) []byte {
+	key := t.guard.keys.load().sends()
+	if key == nil {
+		return b
+	}
+	header, message, label := cutLabel(b)
+	out := make([]byte, 0, len(b)+sealOverhead)
+	return key.seal(append(out, header...), message, []byte(label))
 }
 
 func (t *transport) accept() {
@@ -174,13 +219,16 @@ func (t *transport) sort(g *guardedConn) {
 		return
 	}
 	if err == nil {
-		if err = g.readAll(first[:], t.label); err != nil && !errors.Is(err, errEvicted) {
+		if err = g.readAll(first[:]); err != nil && !errors.Is(err, errEvicted) {
 			t.log.Printf("[ERR] memberlist: failed to receive: %v %s", err, memberlist.LogConn(g))
 		}
 	}
 	if !stop() || err != nil {
 		g.Close()
 		return
+	}
+	if g.by.old() {
+		t.stale(g.by.sealer, netip.AddrPort{}, stateOwner(g.plain))
 	}
 	select {
 	case t.streams <- g:
@@ -214,7 +262,7 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("send to %s: %w", addr, err)
 	}
-	_, err = t.packet.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	_, err = t.packet.WriteTo(t.sealPacket(b), net.UDPAddrFromAddrPort(to))
 	return time.Now(), err
 }
 

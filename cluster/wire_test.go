@@ -424,7 +424,11 @@ func FuzzHello(f *testing.F) {
 	c := still(f)
 	f.Add(c.encodeHello(hello{kind: kindWatch, from: p1, want: 7 << instanceRandomBits}))
 	f.Add([]byte{watchMagic, helloVersion})
-	c.cfg.Keys = [][]byte{bytes.Repeat([]byte{1}, 32)}
+	k, err := newSealer(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		f.Fatal(err)
+	}
+	c.keys.set.Store(&keySet{keys: []heldKey{{sealer: k}}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// Nobody has the key, so nothing passes.
 		if h, _, err := c.decodeHello(b); err == nil {
