@@ -18,9 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// goodbye bounds what is left to do once the outcome is known: leaving a queue,
-// giving a lock back, closing connections.
-const goodbye = 2 * time.Second
+const (
+	// goodbye bounds what is left to do once the outcome is known: giving a lock
+	// back, closing connections.
+	goodbye = 2 * time.Second
+	// farewell is goodbye for who leaves a queue: a person has pressed ^C, and
+	// nobody waits for a waiter that is gone.
+	farewell = goodbye / 4
+)
 
 // runLock waits, runs and gives back. Signals are caught from here on: before,
 // nothing has begun and their default is right.
@@ -44,9 +49,11 @@ func runLock(inv *invocation) error {
 	if err != nil {
 		return withCode(exitConfig, fmt.Errorf("lock: %w", err))
 	}
-	defer within(goodbye, func() { _ = client.Close() })
+	bye := goodbye
+	defer func() { within(bye, func() { _ = client.Close() }) }()
 	held, err := inv.acquire(client, call, sigs)
 	if err != nil {
+		bye = farewell
 		return err
 	}
 	return inv.runHolding(held, call, sigs)
@@ -111,12 +118,10 @@ func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-
 		select {
 		case o := <-done:
 			if o.lock != nil { // the grant and the signal crossed
-				ctx, cancel := context.WithTimeout(context.Background(), goodbye)
-				defer cancel()
-				_ = o.lock.Release(ctx)
+				within(farewell, func() { _ = o.lock.Release(context.Background()) })
 			}
 		case <-sigs:
-		case <-time.After(goodbye):
+		case <-time.After(farewell):
 		}
 		return nil, withCode(exitSignal+int(s.(syscall.Signal)), nil)
 	}
@@ -151,7 +156,7 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 
 // holderOf asks who has a lock, and takes no long time over it.
 func holderOf(client *lockclient.Client, name string) lockclient.Holder {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye/4)
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	info, err := client.Inspect(ctx, name)
 	if err != nil || info.Holder == nil {
