@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -416,6 +417,56 @@ func TestWaiterCutOff(t *testing.T) {
 		won.lock.Release(t.Context())
 		if won := within(t, w.ttl, "the one that was cut off", second); won.err != nil || !won.lock.Valid() {
 			t.Errorf("got %v, %v", won.lock, won.err)
+		}
+	})
+}
+
+// A waiter that has been cut off for longer than its claim costs nothing.
+func TestWaiterLongCutOff(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		a, b, c := w.client("a"), w.client("b"), w.client("c")
+		l := hold(t, a, "demo")
+		later(t, b, "demo")
+		third := later(t, c, "demo")
+		time.Sleep(100 * time.Millisecond)
+		w.net.Isolate(w.host("b"))
+		time.Sleep(w.ttl/3 + time.Second)
+		start := time.Now()
+		l.Release(t.Context())
+		won := within(t, w.ttl, "the one behind", third)
+		if won.err != nil || won.at.Sub(start) > 10*time.Millisecond {
+			t.Errorf("got it after %v, %v, want at once", won.at.Sub(start), won.err)
+		}
+	})
+}
+
+// A grant that was called out before the waiter was last told to wait is void.
+func TestStaleGrant(t *testing.T) {
+	inWorlds(t, func(t *testing.T, w world) {
+		a, b := w.client("a"), w.client("b")
+		l := hold(t, a, "demo")
+		next := later(t, b, "demo")
+		time.Sleep(100*time.Millisecond + w.slack)
+		admin := w.admin()
+		ids := must[[]string](t)(admin.HKeys(t.Context(), "peer:{demo}:w").Result())
+		if len(ids) != 1 {
+			t.Fatalf("%d wait, want 1", len(ids))
+		}
+		process := ids[0][:strings.LastIndex(ids[0], "/")]
+		for _, fence := range []uint64{1, l.Fence() - 1, l.Fence()} {
+			message := fmt.Sprintf("grant %s %d %d 5000 peer:{demo}", ids[0], fence, time.Now().UnixMilli())
+			if n := admin.Publish(t.Context(), "peer:process:"+process, message).Val(); n != 1 {
+				t.Fatalf("%d heard it, want 1", n)
+			}
+		}
+		select {
+		case won := <-next:
+			t.Fatalf("got it, with fence %d: %v", won.lock.Fence(), won.err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		l.Release(t.Context())
+		if won := within(t, w.ttl, "the next", next); won.err != nil || won.lock.Fence() <= l.Fence() {
+			t.Errorf("got %v", won.err)
 		}
 	})
 }

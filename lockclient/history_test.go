@@ -215,15 +215,15 @@ func record(t *testing.T, w world, clients int, length time.Duration) {
 	}
 }
 
-// Random faults for half an hour of virtual time, again and again.
+// Random faults for ten minutes of virtual time, again and again.
 func TestHistoryVirtual(t *testing.T) {
-	runs := 8
+	runs := 4
 	if testing.Short() {
 		runs = 1
 	}
 	for i := range runs {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w world) { record(t, w, 8, 30*time.Minute) })
+			inBubble(t, func(t *testing.T, w world) { record(t, w, 8, 10*time.Minute) })
 		})
 	}
 }

@@ -54,7 +54,7 @@ func TestIdleWaiters(t *testing.T) {
 					return false
 				})
 				before := mini.CommandCount()
-				const seconds = 600
+				const seconds = 120
 				time.Sleep(seconds * time.Second)
 				done := float64(mini.CommandCount()-before) / seconds
 				perSecond := float64(sent.Load()) / seconds

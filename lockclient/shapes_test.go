@@ -96,10 +96,10 @@ func TestSharedInOrder(t *testing.T) {
 						<-in
 					}
 					if !checked {
-						settle(w, func() bool { return false })
+						settle(w, 100*time.Millisecond, func() bool { return false })
 						continue
 					}
-					settle(w, func() bool { return holders() == want })
+					settle(w, 5*time.Second, func() bool { return holders() == want })
 					if got := holders(); got != want {
 						t.Fatalf("%s: after %s got %q, want %q", tt.story, step, got, want)
 					}
@@ -124,18 +124,15 @@ func TestSharedInOrder(t *testing.T) {
 	}
 }
 
-// settle waits until nothing moves any more in a bubble, else until ok, or until
-// it has had the time to go wrong.
-func settle(w world, ok func() bool) {
+// settle waits until nothing moves any more in a bubble, else until ok, at most
+// for d.
+func settle(w world, d time.Duration, ok func() bool) {
 	if w.net != nil {
 		time.Sleep(20 * time.Millisecond)
 		synctest.Wait()
 		return
 	}
-	for range 40 {
-		if ok() {
-			return
-		}
+	for start := time.Now(); time.Since(start) < d && !ok(); {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
