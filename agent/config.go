@@ -272,6 +272,7 @@ func (c Config) cluster(r resolved) cluster.Config {
 		Seeds:       c.Join,
 		Label:       c.Cluster,
 		Keys:        r.keys,
+		KeyFile:     c.EncryptFile,
 		DataDir:     c.DataDir,
 		Tags:        c.Tags,
 		Version:     c.Version,

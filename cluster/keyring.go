@@ -3,11 +3,8 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -154,7 +151,7 @@ func (c *Cluster) InstallKey(ctx context.Context, key []byte) (KeyReport, error)
 	}
 	set := c.keys.load()
 	if len(set.keys) == 0 || set.stage != stageStrict {
-		return c.adopt(k)
+		return c.adopt(ctx, k)
 	}
 	if set.find(k.print) < 0 && len(set.keys) >= maxKeys {
 		return KeyReport{}, fmt.Errorf("%d keys are installed, which is the limit: remove old ones", len(set.keys))
@@ -237,6 +234,17 @@ func (c *Cluster) sealedSet() (*keySet, error) {
 	return set, nil
 }
 
+// ListKeys asks every member which keys it has. Over plain gossip nobody is
+// asked.
+func (c *Cluster) ListKeys(ctx context.Context) (KeyReport, error) {
+	set := c.keys.load()
+	if len(set.keys) == 0 || set.stage != stageStrict {
+		own := KeyOutcome{Name: c.cfg.Name, Addr: c.trans.advertise, Keys: set.prints()}
+		return KeyReport{Members: []KeyOutcome{own}, Absent: c.unsealed()}, nil
+	}
+	return c.command(ctx, opList, set.keys[0].sealer, 0)
+}
+
 // command gives one command to this peer, and then to all others.
 func (c *Cluster) command(ctx context.Context, op keyOp, k *sealer, grace time.Duration) (KeyReport, error) {
 	if _, ok := ctx.Deadline(); !ok {
@@ -250,8 +258,11 @@ func (c *Cluster) command(ctx context.Context, op keyOp, k *sealer, grace time.D
 	}
 	epoch := max(uint64(c.cfg.Now().UnixMilli())<<epochRandomBits|c.random()>>(64-epochRandomBits), was.epoch+1)
 	cmd := keyCommand{from: c.self.m.Instance, epoch: epoch, op: op, grace: uint32(grace / time.Second), key: k.key}
-	if op == opRemove {
+	switch op {
+	case opRemove:
 		cmd.key = []byte(k.print)
+	case opList:
+		cmd.key = nil
 	}
 	r := KeyReport{Fingerprint: k.print}
 	own := KeyOutcome{Name: c.cfg.Name, Addr: c.trans.advertise}
@@ -272,153 +283,10 @@ func (c *Cluster) command(ctx context.Context, op keyOp, k *sealer, grace time.D
 	// lost so far.
 	r.Members = append(c.ask(ctx, cmd, was.keys[0].sealer, to), own)
 	slices.SortFunc(r.Members, func(a, b KeyOutcome) int { return cmp.Compare(a.Name, b.Name) })
-	c.logger.Info("gossip keys changed", "key", k.print, "members", len(r.Members), "absent", len(absent))
+	if op != opList {
+		c.logger.Info("gossip keys changed", "key", k.print, "members", len(r.Members), "absent", len(absent))
+	}
 	return r, nil
-}
-
-// audience returns the others that are there, and the names of those that are
-// known and are not.
-func (c *Cluster) audience() (to []Member, absent []string) {
-	lost, _ := c.lost()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.rows {
-		switch {
-		case r == c.self || r.ghost:
-		case r.m.State == Alive || r.m.State == Suspect:
-			to = append(to, r.m)
-		case r.m.State == Failed:
-			absent = append(absent, r.m.Name)
-		}
-	}
-	for name, p := range lost {
-		if p.State != Left {
-			absent = append(absent, name)
-		}
-	}
-	slices.Sort(absent)
-	return to, slices.Compact(absent)
-}
-
-// ask sends cmd to each of to, once more if need be, and gathers the answers.
-func (c *Cluster) ask(ctx context.Context, cmd keyCommand, by *sealer, to []Member) []KeyOutcome {
-	q := &keyQuestion{answers: map[Instance]keyAnswer{}, news: make(chan struct{}, 1)}
-	cmd.id = c.newQuestion(q)
-	defer c.endQuestion(cmd.id)
-	frame := c.signKeys(by, cmd.encode())
-
-	var mu sync.Mutex
-	faults := map[Instance]error{}
-	send := func(to []Member) {
-		var wg sync.WaitGroup
-		slots := make(chan struct{}, keySends)
-		for _, m := range to {
-			slots <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-slots }()
-				err := c.sendSealed(ctx, m.Addr, frame, by)
-				mu.Lock()
-				defer mu.Unlock()
-				faults[m.Instance] = err
-			})
-		}
-		wg.Wait()
-	}
-	missing := func() (out []Member) {
-		c.keyring.mu.Lock()
-		defer c.keyring.mu.Unlock()
-		for _, m := range to {
-			if _, ok := q.answers[m.Instance]; !ok {
-				out = append(out, m)
-			}
-		}
-		return out
-	}
-	for rest := to; len(rest) > 0 && ctx.Err() == nil; rest = missing() {
-		send(rest)
-		for again := time.After(keyResend); len(missing()) > 0; {
-			select {
-			case <-q.news:
-				continue
-			case <-again:
-			case <-ctx.Done():
-			case <-c.closing:
-			}
-			break
-		}
-		if c.isLeaving() {
-			break
-		}
-	}
-
-	c.keyring.mu.Lock()
-	defer c.keyring.mu.Unlock()
-	mu.Lock()
-	defer mu.Unlock()
-	var out []KeyOutcome
-	for _, m := range to {
-		o := KeyOutcome{Name: m.Name, Addr: m.Addr}
-		switch a, ok := q.answers[m.Instance]; {
-		case ok && a.failed:
-			o.Keys, o.Err = a.prints, &keyRefusal{a.text}
-		case ok:
-			o.Keys, o.Note = a.prints, a.text
-		case faults[m.Instance] != nil:
-			o.Err = fmt.Errorf("not reached: %w", explainDial(faults[m.Instance]))
-		default:
-			o.Err = errors.New("no answer: it gets the key as soon as it is heard from")
-		}
-		out = append(out, o)
-	}
-	return out
-}
-
-func (c *Cluster) newQuestion(q *keyQuestion) uint64 {
-	c.keyring.mu.Lock()
-	defer c.keyring.mu.Unlock()
-	if c.keyring.asked == nil {
-		c.keyring.asked = map[uint64]*keyQuestion{}
-	}
-	id := c.random() | 1
-	for c.keyring.asked[id] != nil {
-		id += 2
-	}
-	c.keyring.asked[id] = q
-	return id
-}
-
-func (c *Cluster) random() uint64 {
-	var b [8]byte
-	_, _ = io.ReadFull(c.cfg.Rand, b[:])
-	return binary.BigEndian.Uint64(b[:])
-}
-
-func (c *Cluster) endQuestion(id uint64) {
-	c.keyring.mu.Lock()
-	defer c.keyring.mu.Unlock()
-	delete(c.keyring.asked, id)
-}
-
-// sendSealed sends one frame over a stream of its own, in a key of choice.
-func (c *Cluster) sendSealed(ctx context.Context, addr netip.AddrPort, frame []byte, by *sealer) error {
-	ctx, cancel := context.WithTimeout(ctx, maxDial)
-	defer cancel()
-	conn, err := c.cfg.Network.Dial(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // what counts is the answer
-	_ = conn.SetDeadline(time.Now().Add(maxDial))
-	head := append([]byte{msgLabel, byte(len(c.cfg.Label))}, c.cfg.Label...)
-	_, err = conn.Write(append(head, by.sealStream(userMessage(frame), c.cfg.Label)...))
-	return err
-}
-
-// userMessage is memberlist's message for a frame of ours.
-func userMessage(frame []byte) []byte {
-	b := append([]byte{msgUser, 0x81, 0xaa}, "UserMsgLen"...)
-	b = binary.BigEndian.AppendUint32(append(b, 0xce), uint32(len(frame)))
-	return append(b, frame...)
 }
 
 // obey does what cmd says here. note tells what a human must look after.
@@ -480,161 +348,6 @@ func (c *Cluster) change(next *keySet) (note string) {
 	return ""
 }
 
-// takeKeys takes in a command that came over gossip.
-func (c *Cluster) takeKeys(b []byte) error {
-	body, by, err := c.verifyKeys(b)
-	if err != nil {
-		return err
-	}
-	cmd, err := parseKeyCommand(body)
-	if err != nil {
-		return err
-	}
-	if by.old() {
-		// What was done before may be asked again, if the answer was lost.
-		if cmd.epoch != c.keys.load().epoch {
-			return errOldKey
-		}
-		cmd.op = opList
-	}
-	c.mu.Lock()
-	r := c.rows[cmd.from]
-	if r == nil || r == c.self || c.closed {
-		c.mu.Unlock()
-		return nil
-	}
-	addr := r.m.Addr
-	c.spawn(func() {
-		a := keyAnswer{id: cmd.id, from: c.self.m.Instance}
-		note, err := c.obey(cmd)
-		if a.text = note; err != nil {
-			a.failed, a.text = true, err.Error()
-		}
-		set := c.keys.load()
-		a.prints = set.prints()
-		if cmd.id == 0 {
-			return
-		}
-		if err := c.sendSealed(c.trans.life, addr, c.signKeys(by.sealer, a.encode()), by.sealer); err != nil {
-			c.logger.Debug("answer about keys", "addr", addr.String(), "err", err)
-		}
-	})
-	c.mu.Unlock()
-	return nil
-}
-
-// takeKeysDone takes in an answer.
-func (c *Cluster) takeKeysDone(b []byte) error {
-	body, _, err := c.verifyKeys(b) // in the key of the question, which may just have become old
-	if err != nil {
-		return err
-	}
-	a, err := parseKeyAnswer(body)
-	if err != nil {
-		return err
-	}
-	c.keyring.mu.Lock()
-	defer c.keyring.mu.Unlock()
-	q := c.keyring.asked[a.id]
-	if q == nil || len(q.answers) > maxMembers {
-		return nil
-	}
-	q.answers[a.from] = a
-	select {
-	case q.news <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// staleKey is called by the transport for each message in an old key: whoever
-// sent it was absent when the key changed, and is given the new one. Either of
-// from and inst may be zero.
-func (c *Cluster) staleKey(by *sealer, from netip.AddrPort, inst Instance) {
-	g := gift{from, inst}
-	if !c.gifts.claim(g) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.spawn(func() {
-		// The first message of a newcomer is handed on only after this call.
-		for range 3 {
-			if m, ok := c.whose(g); ok {
-				c.give(m, by)
-				return
-			}
-			if !c.sleep(keyResend / 10) {
-				return
-			}
-		}
-		c.gifts.giveUp(g)
-	})
-}
-
-// whose returns the member that sent what g was claimed for.
-func (c *Cluster) whose(g gift) (m Member, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.rows {
-		if r != c.self && !r.ghost && (r.m.Instance == g.inst || r.m.Addr == g.addr) && r.m.Instance > m.Instance {
-			m, ok = r.m, true
-		}
-	}
-	return m, ok
-}
-
-// give sends m the key in force, in the old one.
-func (c *Cluster) give(m Member, by *sealer) {
-	set := c.keys.load()
-	i := set.find(by.print)
-	if i <= 0 || !set.keys[i].old() {
-		return
-	}
-	left := max(0, set.keys[i].until.Sub(c.cfg.Now()))
-	cmd := keyCommand{
-		from: c.self.m.Instance, epoch: set.epoch, op: opRotate, key: set.keys[0].key, grace: uint32(left / time.Second),
-	}
-	if err := c.sendSealed(c.trans.life, m.Addr, c.signKeys(by, cmd.encode()), by); err != nil {
-		c.logger.Debug("give the new gossip key", "member", m.Name, "addr", m.Addr.String(), "err", err)
-		return
-	}
-	c.logger.Info("gave the new gossip key to who came with the old one", "member", m.Name, "addr", m.Addr.String(), "key", set.keys[0].print)
-}
-
-// gift is somebody who is given the new key.
-type gift struct {
-	addr netip.AddrPort
-	inst Instance
-}
-
-// gifts bounds how often each is given it.
-type gifts struct {
-	mu sync.Mutex
-	at map[gift]time.Time
-}
-
-// claim says whether g has not been claimed a moment ago, and claims it.
-func (s *gifts) claim(g gift) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if at, ok := s.at[g]; ok && now.Sub(at) < keyGift {
-		return false
-	}
-	if s.at == nil || len(s.at) > maxMembers {
-		s.at = map[gift]time.Time{}
-	}
-	s.at[g] = now
-	return true
-}
-
-func (s *gifts) giveUp(g gift) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.at, g)
-}
-
 // keyLoop lets old keys go and moves the switch to encryption on.
 func (c *Cluster) keyLoop() {
 	t := time.NewTicker(keyTick)
@@ -654,24 +367,4 @@ func (c *Cluster) keyLoop() {
 		c.keyring.mu.Unlock()
 		c.moveOn(time.Now())
 	}
-}
-
-// signKeys appends a MAC to a frame about keys.
-func (c *Cluster) signKeys(by *sealer, frame []byte) []byte {
-	return append(frame, c.mac(by.key, "keys", frame)...)
-}
-
-// verifyKeys takes the MAC off a frame about keys, and returns the key that made
-// it.
-func (c *Cluster) verifyKeys(b []byte) (body []byte, by heldKey, err error) {
-	if len(b) < 1+macSize {
-		return nil, heldKey{}, fmt.Errorf("%w: keys", errWire)
-	}
-	frame, mac := b[:len(b)-macSize], b[len(b)-macSize:]
-	for _, k := range c.keys.load().keys {
-		if hmac.Equal(mac, c.mac(k.key, "keys", frame)) {
-			return frame[1:], k, nil
-		}
-	}
-	return nil, heldKey{}, errOldKey
 }

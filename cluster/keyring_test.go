@@ -244,6 +244,13 @@ func TestInstallUseRemove(t *testing.T) {
 		if !haveKeys(ps, "9 7*")() {
 			t.Errorf("used: keys %q", keysOf(ps[0]))
 		}
+		r, err = ps[0].ListKeys(t.Context())
+		rotated(t, r, err, 4)
+		for _, m := range r.Members {
+			if want := []string{cluster.Fingerprint(newKey), cluster.Fingerprint(testKey)}; !slices.Equal(m.Keys, want) {
+				t.Errorf("%s lists %q, want %q", m.Name, m.Keys, want)
+			}
+		}
 		r, err = ps[3].RemoveKey(t.Context(), cluster.Fingerprint(testKey))
 		rotated(t, r, err, 4)
 		if !haveKeys(ps, "9")() {
@@ -301,6 +308,9 @@ func TestSealing(t *testing.T) {
 			}
 			return ""
 		}
+		if r, err := ps[0].ListKeys(t.Context()); err != nil || len(r.Members) != 1 || len(r.Members[0].Keys) != 0 {
+			t.Errorf("list without a key: %+v, %v", r, err)
+		}
 		for i, p := range ps[:4] {
 			r, err := p.InstallKey(t.Context(), newKey)
 			if err != nil || len(r.Members) != 1 {
@@ -332,8 +342,8 @@ func TestSealing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Absent) == 0 {
-			t.Log("nobody is waited for")
+		if len(r.Absent) > 0 {
+			t.Errorf("%q are waited for, and have the key", r.Absent)
 		}
 		took := w.within(20*time.Second, "all is encrypted", encrypted(true))
 		t.Logf("encrypted %v after the last key", took)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,13 +16,15 @@ import (
 // key, so that nobody can hurry or fake a step.
 
 const (
-	stageDwell = 3 * time.Second  // at least in each stage: newcomers are known by then
+	stageDwell = 3 * time.Second // at least in each stage: newcomers are known by then
+	stageHear  = 3 * keyTick / 2
 	stageTalk  = time.Minute      // for so long the last step is told
 	stageLong  = 30 * time.Second // without a step: say who is waited for
 )
 
-// adopt begins the switch to encryption at this peer.
-func (c *Cluster) adopt(k *sealer) (KeyReport, error) {
+// adopt begins the switch to encryption at this peer. It waits a moment to hear
+// who has the key already.
+func (c *Cluster) adopt(ctx context.Context, k *sealer) (KeyReport, error) {
 	c.keyring.mu.Lock()
 	set := c.keys.load()
 	var note string
@@ -37,8 +40,15 @@ func (c *Cluster) adopt(k *sealer) (KeyReport, error) {
 	r := KeyReport{Fingerprint: k.print}
 	own := KeyOutcome{Name: c.cfg.Name, Addr: c.trans.advertise, Keys: c.keys.load().prints(), Note: note}
 	r.Members = append(r.Members, own)
-	r.Absent = c.unsealed()
-	return r, err
+	if err != nil {
+		return r, err
+	}
+	for end := time.Now().Add(stageHear); ; {
+		r.Absent = c.unsealed()
+		if len(r.Absent) == 0 || time.Now().After(end) || ctx.Err() != nil || !c.sleep(stageHear/20) {
+			return r, nil
+		}
+	}
 }
 
 // unsealed returns the names of the live members that have not made the step

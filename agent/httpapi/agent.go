@@ -59,6 +59,10 @@ type Agent interface {
 	Join(ctx context.Context, addrs []string) api.JoinResult
 	// Forget drops a member that is failed or left.
 	Forget(name string) error
+	// Keyring asks every member which gossip keys it has, and ChangeKeyring has
+	// them change; those that did not answer by the deadline of ctx are named.
+	Keyring(ctx context.Context) (api.Keyring, error)
+	ChangeKeyring(ctx context.Context, r api.KeyringRequest) (api.Keyring, error)
 	// Leave begins a graceful leave and returns at once.
 	Leave() error
 	// Ready says whether the agent should get work, and check by check why.

@@ -35,6 +35,7 @@ type fakeAgent struct {
 
 	services api.Services
 	calls    calls
+	keys     fakeKeys
 
 	next    func(httpapi.NextQuery) (api.Next, error)
 	lock    func(context.Context) (api.Locks, error)

@@ -95,7 +95,9 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		reflect.TypeFor[api.Standing](), reflect.TypeFor[api.NextReport](), reflect.TypeFor[api.Services](),
 		reflect.TypeFor[api.ServiceGroup](), reflect.TypeFor[api.ServiceInstance](), reflect.TypeFor[api.LocalService](),
 		reflect.TypeFor[api.CheckStatus](), reflect.TypeFor[api.Registration](), reflect.TypeFor[api.ServiceCheck](),
-		reflect.TypeFor[api.PassRequest](), reflect.TypeFor[api.DrainRequest](),
+		reflect.TypeFor[api.PassRequest](), reflect.TypeFor[api.Keyring](),
+		reflect.TypeFor[api.KeyringKey](), reflect.TypeFor[api.KeyringMember](), reflect.TypeFor[api.KeyringRequest](),
+		reflect.TypeFor[api.DrainRequest](),
 	} {
 		var want []string
 		for field := range typ.Fields() {

@@ -57,6 +57,8 @@ var routes = []route{
 
 	{"POST /v1/join", nil, (*Server).serveJoin},
 	{"POST /v1/leave", nil, (*Server).serveLeave},
+	{"GET /v1/keyring", nil, (*Server).serveKeyring},
+	{"POST /v1/keyring", nil, (*Server).serveChangeKeyring},
 
 	{"GET /metrics", []string{"name[]"}, (*Server).serveMetrics},
 	{"GET /openapi.json", nil, (*Server).serveOpenAPI},

@@ -75,7 +75,7 @@ func verbs() []*verb {
 		agentVerb(), devVerb(),
 		statusVerb(), membersVerb(), nextVerb(), servicesVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
 		lockVerb(), locksVerb(), unlockVerb(),
-		configVerb(), keygenVerb(), completionVerb(), versionVerb(), helpVerb(),
+		configVerb(), keygenVerb(), keyringVerb(), completionVerb(), versionVerb(), helpVerb(),
 	}
 	for _, v := range all {
 		for _, sub := range v.verbs {
