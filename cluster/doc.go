@@ -9,7 +9,7 @@
 // # What it adds to memberlist
 //
 // hashicorp/memberlist carries the gossip: SWIM with Lifeguard, LAN timing,
-// encryption, push/pull. What it hides or gives up is kept here.
+// push/pull. What it hides or gives up is kept here.
 //
 //   - A table of its own. memberlist shows suspects and leavers as alive, the
 //     dead and the left alike, and hands out pointers into its table. Here a
@@ -29,6 +29,12 @@
 //     restarts by way of the data dir.
 //   - Records of any size for tags and services, beyond memberlist's 512 bytes.
 //   - Heartbeat ages of everybody, everywhere, at no extra packet.
+//   - Keys that change while it runs. The transport encrypts, in memberlist's own
+//     format; a rotation is one command that names who was absent, and lets them
+//     back in with the old key for a while. See keyring.go and sealing.go.
+//   - Messages that are read whole and checked before memberlist gets them, for
+//     it takes memory by what they claim. See intake.go and guard.go.
+//   - A cause for every failed join. See explain.go.
 //
 // # What it promises, and what not
 //
@@ -50,6 +56,6 @@
 // # On the wire
 //
 // One port, UDP and TCP: memberlist's packets and streams, and in the same
-// streams, told apart by their first byte, our own. wire.go, notice.go and
-// hello.go have every byte of ours.
+// streams, told apart by their first byte, our own. wire.go, notice.go,
+// hello.go and keywire.go have every byte of ours.
 package cluster

@@ -552,3 +552,31 @@ func TestAbsentComesBackWithoutUDP(t *testing.T) {
 		t.Logf("after %v", took)
 	})
 }
+
+// Over the real network, with one that is down while the key changes.
+func TestRotateOnLoopback(t *testing.T) {
+	cs := onLoopback(t, 4, keyed(testKey))
+	cs[3].Close()
+	waitReal(t, "it is gone", func() bool {
+		for _, c := range cs[:3] {
+			if c.View().Count(cluster.Alive) != 3 {
+				return false
+			}
+		}
+		return true
+	})
+	r, err := cs[1].Rotate(t.Context(), newKey)
+	rotated(t, r, err, 3, "p3")
+	back := oneOnLoopback(t, "p3", cs, keyed(testKey))
+	took := waitReal(t, "it is back with the new key", func() bool {
+		return back.Keys()[0].Fingerprint == cluster.Fingerprint(newKey) && back.View().Count(cluster.Alive) == 4 &&
+			cs[0].View().Count(cluster.Alive) == 4
+	})
+	t.Logf("back after %v", took)
+	time.Sleep(2 * time.Second)
+	for _, c := range append(cs[:3:3], back) {
+		if n := c.View().Count(cluster.Alive); n != 4 {
+			t.Errorf("%s sees %d alive, want 4", c.Self().Name, n)
+		}
+	}
+}
