@@ -158,7 +158,7 @@ func (l *lab) settle(agents []*agent) error {
 	const limit = 90 * time.Second
 	if r := l.until(time.Now(), limit, agents, allAlive(agents...)); !r.ok {
 		for _, a := range agents {
-			v, err := a.viewer.view(l.ctx, true)
+			v, err := a.viewer.view(l.ctx, "", true)
 			l.note("%s sees %v (err %v)", a.Name, v, err)
 		}
 		return fmt.Errorf("%d agents are not whole after %v: %d see everybody", len(agents), limit, r.holds)

@@ -19,7 +19,7 @@ func starts(l *lab) error {
 			return err
 		}
 		for {
-			if _, err := a.viewer.view(l.ctx, true); err == nil {
+			if _, err := a.viewer.view(l.ctx, "", true); err == nil {
 				break
 			}
 			if !a.running() {

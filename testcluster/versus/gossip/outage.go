@@ -111,7 +111,7 @@ func outage(l *lab, row string, pause time.Duration, moved int) error {
 func (l *lab) sizes(agents []*agent) []int {
 	var out []int
 	for _, a := range agents {
-		v, err := a.viewer.view(l.ctx, true)
+		v, err := a.viewer.view(l.ctx, "", true)
 		n := 0
 		for _, m := range v {
 			if m.State == alive {

@@ -48,9 +48,10 @@ type product interface {
 
 // viewer reads the view of one agent. It belongs to one goroutine at a time.
 type viewer interface {
-	// view returns the newest view. A product that can tell of changes waits for
-	// one, a second at the most, unless fresh is set; the others answer at once.
-	view(ctx context.Context, fresh bool) (view, error)
+	// view returns the newest view, of one member if of names one. A product that
+	// can tell of changes waits for one, a second at the most, unless fresh is set;
+	// the others answer at once.
+	view(ctx context.Context, of string, fresh bool) (view, error)
 	// waits says whether view waits for changes.
 	waits() bool
 	// close ends the connections; the viewer stays usable.

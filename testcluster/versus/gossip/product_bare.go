@@ -44,7 +44,7 @@ type bareViewer struct {
 func (v *bareViewer) waits() bool { return false }
 func (v *bareViewer) close()      { v.http.CloseIdleConnections() }
 
-func (v *bareViewer) view(ctx context.Context, _ bool) (view, error) {
+func (v *bareViewer) view(ctx context.Context, _ string, _ bool) (view, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read members: %w", err)

@@ -64,10 +64,10 @@ type peerViewer struct {
 func (v *peerViewer) waits() bool { return true }
 func (v *peerViewer) close()      { v.client.Close() }
 
-func (v *peerViewer) view(ctx context.Context, fresh bool) (view, error) {
-	q := api.MembersQuery{Index: v.index, Wait: time.Second}
-	if fresh {
-		q = api.MembersQuery{}
+func (v *peerViewer) view(ctx context.Context, of string, fresh bool) (view, error) {
+	q := api.MembersQuery{Name: of}
+	if !fresh {
+		q.Index, q.Wait = v.index, time.Second
 	}
 	m, err := v.client.Members(ctx, q)
 	if err != nil {

@@ -56,7 +56,7 @@ func (v *serfViewer) close() {
 	}
 }
 
-func (v *serfViewer) view(ctx context.Context, _ bool) (view, error) {
+func (v *serfViewer) view(ctx context.Context, of string, _ bool) (view, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (v *serfViewer) view(ctx context.Context, _ bool) (view, error) {
 		}
 		v.client = c
 	}
-	members, err := v.client.Members()
+	members, err := v.client.MembersFiltered(nil, "", of)
 	if err != nil {
 		v.close()
 		return nil, err

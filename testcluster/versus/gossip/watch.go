@@ -27,9 +27,15 @@ type reached struct {
 	holds      int  // in how many views it held at the end
 }
 
+// condition is something that a view may fulfil.
+type condition struct {
+	of    string // the one member that it is about, "" for all: less to read
+	holds func(view) bool
+}
+
 // until reads the views of agents until cond holds in all of them at one time,
 // or for limit.
-func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond func(view) bool) reached {
+func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond condition) reached {
 	ctx, cancel := context.WithDeadline(l.ctx, from.Add(limit))
 	defer cancel()
 	var (
@@ -68,9 +74,9 @@ func (l *lab) until(from time.Time, limit time.Duration, agents []*agent, cond f
 		wg.Go(func() {
 			fresh := true
 			for ctx.Err() == nil {
-				v, err := a.viewer.view(ctx, fresh)
+				v, err := a.viewer.view(ctx, cond.of, fresh)
 				fresh = err != nil
-				if judge(i, err == nil && cond(v)) {
+				if judge(i, err == nil && cond.holds(v)) {
 					return
 				}
 				pause := time.Duration(0)
@@ -109,8 +115,8 @@ func (l *lab) explain(agents []*agent, holds []bool, turned []time.Duration) {
 
 // allAlive says that exactly these are alive, where they should be, and nobody
 // is handed out twice.
-func allAlive(agents ...*agent) func(view) bool {
-	return func(v view) bool {
+func allAlive(agents ...*agent) condition {
+	return condition{holds: func(v view) bool {
 		n := 0
 		for _, m := range v {
 			if m.State == alive {
@@ -126,24 +132,28 @@ func allAlive(agents ...*agent) func(view) bool {
 			}
 		}
 		return true
-	}
+	}}
 }
 
 // noneAlive says that none of these is handed out.
-func noneAlive(agents ...*agent) func(view) bool {
-	return func(v view) bool {
+func noneAlive(agents ...*agent) condition {
+	of := ""
+	if len(agents) == 1 {
+		of = agents[0].Name
+	}
+	return condition{of, func(v view) bool {
 		for _, a := range agents {
 			if v.state(a.Name, a.Host) == alive {
 				return false
 			}
 		}
 		return true
-	}
+	}}
 }
 
 // hasLeft says that a is shown as one that said goodbye.
-func hasLeft(a *agent) func(view) bool {
-	return func(v view) bool { return v.state(a.Name, a.Host) == left }
+func hasLeft(a *agent) condition {
+	return condition{a.Name, func(v view) bool { return v.state(a.Name, a.Host) == left }}
 }
 
 // state returns the state of the member of that name and address, "" when the
