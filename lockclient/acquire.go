@@ -100,7 +100,7 @@ func untouched(err error) bool {
 
 // granted makes the lock of r, which is valid until expires less its margin.
 func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, expires moment) (*Lock, error) {
-	l := &Lock{c: c, r: r, fence: fence, until: expires.add(-margin(r.ttl)), values: ctx}
+	l := &Lock{c: c, r: r, place: -1, fence: fence, until: expires.add(-margin(r.ttl)), values: ctx}
 	if r.limit != limitAlone {
 		l.value = encodeValue(r.id, fence, since, r.meta)
 	}

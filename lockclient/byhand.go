@@ -16,7 +16,7 @@ func (l *Lock) ByHand() {
 	l.byHand = true
 	if l.settled && l.state == stateHeld {
 		l.due = l.until
-		l.arm(now())
+		l.arm()
 	}
 }
 

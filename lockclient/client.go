@@ -33,6 +33,7 @@ type Client struct {
 	calls     redis.UniversalClient
 	renewals  redis.UniversalClient
 	batcher   batcher
+	alarms    alarms
 	teaching  atomic.Bool
 	gate      *dialGate
 	events    *events
@@ -179,6 +180,7 @@ func (c *Client) Close() error {
 		c.background(func() { l.Release(ctx) })
 	}
 	c.rest(ctx)
+	c.alarms.stop()
 	c.hangUp()
 	c.renewals.Close()
 	c.calls.Close() // what is still waiting for an answer ends here

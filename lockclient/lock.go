@@ -14,8 +14,8 @@ const releaseGrace = 2 * time.Second
 // A Lock is held until it is released or lost. Its methods may be called from
 // any goroutine.
 //
-// It has no goroutine: a timer works for it, on a goroutine of its own each time,
-// when a renewal is due and at the deadline, whatever the network does.
+// It has no goroutine: it is woken, on a goroutine of its own each time, when a
+// renewal is due and at the deadline, whatever the network does.
 type Lock struct {
 	c      *Client
 	r      *request
@@ -30,12 +30,15 @@ type Lock struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	lost    chan struct{}
-	timer   *time.Timer
 	due     moment // of the next renewal
 	settled bool
 	byHand  bool // only Renew renews it
 	tries   int  // renewals under way
 	attempt int  // failed ones in a row
+
+	// Guarded by alarms.mu.
+	alarm time.Time
+	place int // among the alarms; -1 for none
 
 	release    sync.Once
 	releaseErr error
@@ -57,7 +60,7 @@ const maxTries = 4
 // worth that.
 const settleAfter = 100 * time.Millisecond
 
-// start sets the timer; false if l is over already, or the client closes.
+// start sets the first alarm; false if l is over already, or the client closes.
 func (l *Lock) start() bool {
 	t := now()
 	left := l.until.sub(t)
@@ -75,7 +78,7 @@ func (l *Lock) start() bool {
 	defer l.mu.Unlock()
 	l.c.held[l.r.id] = l
 	l.r.ear = l.c.lend(l.r)
-	l.timer = time.AfterFunc(first, l.tick)
+	l.c.alarms.set(l, l.due.t)
 	return true
 }
 
@@ -145,7 +148,7 @@ func (l *Lock) Err() error {
 func (l *Lock) lose(reason error, tidy bool) {
 	l.state = stateLost
 	l.err = &LostError{Name: l.r.name, Fence: l.fence, Reason: reason}
-	l.timer.Stop()
+	l.c.alarms.unset(l)
 	if l.cancel != nil {
 		l.cancel(l.err)
 	}
@@ -187,7 +190,7 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	}
 	l.state = stateReleased
 	l.err = ErrReleased
-	l.timer.Stop()
+	l.c.alarms.unset(l)
 	if l.cancel != nil {
 		l.cancel(l.err)
 	}

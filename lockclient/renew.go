@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// tick runs when the timer fires: the deadline has come, or a renewal is due.
+// tick runs when l's alarm rings: the deadline has come, or a renewal is due.
 func (l *Lock) tick() {
 	c := l.c
 	if !c.begin() {
@@ -24,7 +24,7 @@ func (l *Lock) tick() {
 	case left <= 0:
 		l.lose(ErrExpired, true) // unlocks
 	case l.due.after(t):
-		l.arm(t) // renewed while the timer fired
+		l.arm() // renewed while it rang
 		l.mu.Unlock()
 	case !l.settled && (l.byHand || c.renewals.PoolStats().IdleConns > 0):
 		l.settled = true
@@ -32,7 +32,7 @@ func (l *Lock) tick() {
 		if l.byHand {
 			l.due = l.until
 		}
-		l.arm(t)
+		l.arm()
 		l.mu.Unlock()
 		l.r.ear.open()
 	default:
@@ -44,7 +44,7 @@ func (l *Lock) tick() {
 		// beside the open question, on another connection: an answer may take
 		// its time, a dead connection may not.
 		l.due = t.add(l.r.ttl / 6)
-		l.arm(t)
+		l.arm()
 		if l.tries >= maxTries {
 			l.mu.Unlock()
 			return
@@ -65,13 +65,17 @@ func (l *Lock) hurry() {
 	if l.state == stateHeld && l.settled && !l.byHand {
 		t := now()
 		l.due = t
-		l.arm(t)
+		l.arm()
 	}
 }
 
-// arm sets the timer. The caller holds l.mu.
-func (l *Lock) arm(t moment) {
-	l.timer.Reset(max(min(l.until.sub(t), l.due.sub(t)), 0))
+// arm sets the alarm. The caller holds l.mu.
+func (l *Lock) arm() {
+	at := l.until.t
+	if l.due.t.Before(at) {
+		at = l.due.t
+	}
+	l.c.alarms.set(l, at)
 }
 
 // renew asks once, and waits for the answer as long as the lock is valid. It
@@ -111,7 +115,7 @@ func (l *Lock) renew(left time.Duration) error {
 		if t := now(); !l.byHand {
 			l.due = t.add(min(c.backoff(l.attempt), l.r.ttl/6))
 			l.attempt++
-			l.arm(t)
+			l.arm()
 		}
 		l.mu.Unlock()
 		c.health.renewFailed.Add(1)
@@ -146,7 +150,7 @@ func (l *Lock) abandon(ended <-chan struct{}) {
 	held := l.state == stateHeld
 	if held {
 		l.state, l.err = stateReleased, ErrReleased
-		l.timer.Stop()
+		l.c.alarms.unset(l)
 	}
 	l.mu.Unlock()
 	if held {
@@ -170,7 +174,7 @@ func (l *Lock) extend(sent moment) {
 	} else {
 		l.due = t.add(left/3 + jitter(left/60))
 	}
-	l.arm(t)
+	l.arm()
 }
 
 // forced runs when ForceRelease took l away.
