@@ -75,12 +75,7 @@ func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	roots := certificate(t, dir)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddr(t, false)
 	_, port, _ := net.SplitHostPort(addr)
 	s := startRedis(t, "--tls-port", port, "--tls-auth-clients", "no",
 		"--tls-cert-file", filepath.Join(dir, "cert.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
@@ -92,7 +87,7 @@ func TestTLS(t *testing.T) {
 	useAll(t, s.client(t, secure), s.client(t, secure))
 
 	c := s.client(t, func(cfg *lockclient.Config) { cfg.URL = "rediss://" + addr })
-	_, err = c.TryAcquire(t.Context(), "demo")
+	_, err := c.TryAcquire(t.Context(), "demo")
 	var u *lockclient.UnavailableError
 	if !errors.As(err, &u) || u.Cause != lockclient.CauseTLS {
 		t.Errorf("an unknown authority: got %v, want %q", err, lockclient.CauseTLS)
@@ -223,28 +218,14 @@ func TestCluster(t *testing.T) {
 	t.Parallel()
 	nodes := make([]*redisServer, 3)
 	for i := range nodes {
-		bus, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(bus.Addr().String())
-		bus.Close()
-		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-port", port, "--cluster-config-file", "nodes.conf",
-			"--cluster-node-timeout", "1000")
+		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1000")
 	}
 	for i, n := range nodes {
 		from, to := i*16384/3, (i+1)*16384/3-1
 		n.do("CLUSTER", "ADDSLOTSRANGE", from, to)
 		host, port, _ := net.SplitHostPort(nodes[0].addr)
 		if i > 0 {
-			var bus int64
-			for _, a := range nodes[0].args {
-				fmt.Sscan(a, &bus)
-				if bus > 0 {
-					break
-				}
-			}
-			n.do("CLUSTER", "MEET", host, port, bus)
+			n.do("CLUSTER", "MEET", host, port)
 		}
 	}
 	deadline := time.Now().Add(20 * time.Second)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,12 +45,7 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 	s := &redisServer{t: t, dir: t.TempDir(), args: args}
 	needRedis(t)
 	for attempt := 0; ; attempt++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.addr = l.Addr().String()
-		l.Close()
+		s.addr = freeAddr(t, slices.Contains(args, "--cluster-enabled"))
 		if err := s.start(); err == nil {
 			break
 		} else if attempt == 4 {
@@ -58,6 +54,30 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 	}
 	t.Cleanup(s.kill)
 	return s
+}
+
+// freeAddr is an address of loopback that is free now; with bus, the one that a
+// cluster's node takes besides is free too.
+func freeAddr(t testing.TB, bus bool) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		if bus {
+			b, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port+10000))
+			if err != nil {
+				continue
+			}
+			b.Close()
+		}
+		return l.Addr().String()
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (s *redisServer) start() error {
@@ -75,9 +95,7 @@ func (s *redisServer) start() error {
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for time.Now().Before(deadline) {
-		conn, err := net.Dial("tcp", s.addr)
-		if err == nil {
-			conn.Close()
+		if s.answers() {
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond) // a process of its own: there is nothing to wait on
@@ -85,6 +103,19 @@ func (s *redisServer) start() error {
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	s.kill()
 	return fmt.Errorf("redis-server at %s did not come up: %s", s.addr, log)
+}
+
+// answers reports whether it says anything at all to a ping.
+func (s *redisServer) answers() bool {
+	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	fmt.Fprint(conn, "PING\r\n")
+	n, err := conn.Read(make([]byte, 100))
+	return err == nil && n > 0
 }
 
 // kill ends the process at once, as kill -9 does; start brings it back, empty.
