@@ -112,7 +112,7 @@ func (p *program) completeArgument(ctx context.Context, v *verb, before []string
 	switch v.name {
 	case "members":
 		return p.memberNames(ctx)
-	case "lock", "locks", "unlock":
+	case "lock", "elect", "locks", "unlock":
 		return p.lockNames(ctx)
 	case "completion":
 		return []string{"bash", "zsh", "fish"}

@@ -120,13 +120,13 @@ func (inv *invocation) lockCall() (lockCall, error) {
 	case err == nil, errors.Is(err, exec.ErrDot):
 		return call, nil
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return call, withCode(exitNotFound, errors.New("lock: COMMAND "+call.argv[0]+" was not found"))
+		return call, withCode(exitNotFound, errors.New(inv.verb.name+": COMMAND "+call.argv[0]+" was not found"))
 	}
 	var ee *exec.Error
 	if errors.As(err, &ee) {
 		err = ee.Err
 	}
-	return call, withCode(exitNotRunnable, errors.New("lock: COMMAND "+call.argv[0]+" cannot be run: "+err.Error()))
+	return call, withCode(exitNotRunnable, errors.New(inv.verb.name+": COMMAND "+call.argv[0]+" cannot be run: "+err.Error()))
 }
 
 // commandName is what others are shown of COMMAND: never its arguments.

@@ -43,3 +43,20 @@ func TestLockSignalWhileWaitingForASickRedis(t *testing.T) {
 		})
 	}
 }
+
+// What was handed over is renewed like any other, for longer than its first
+// lease and than a whole one.
+func TestLockHandedOverLasts(t *testing.T) {
+	t.Parallel()
+	r := testcluster.StartAnyRedis(t)
+	client := lockClient(t, r)
+	first := peerLock(t, r, "--ttl", "1500ms", "demo", "--", "sleep", "0.5").start()
+	eventually(t, "the first one holds it", func() bool { return inspect(t, client, "demo").Holder != nil })
+	second := peerLock(t, r, "--ttl", "1500ms", "demo", "--", "sh", "-c", "sleep 4; exit 3").start()
+	if got := first.code(); got != 0 {
+		t.Errorf("the first one ends with %d: %s", got, &first.errOut)
+	}
+	if got := second.code(); got != 3 {
+		t.Errorf("the second one ends with %d: %s", got, &second.errOut)
+	}
+}

@@ -47,7 +47,7 @@ func runLock(inv *invocation) error {
 	cfg.OnEvent = inv.showRedis()
 	client, err := lockclient.Start(cfg)
 	if err != nil {
-		return withCode(exitConfig, fmt.Errorf("lock: %w", err))
+		return withCode(exitConfig, fmt.Errorf("%s: %w", inv.verb.name, err))
 	}
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
@@ -136,9 +136,9 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 	var u *lockclient.UnavailableError
 	switch {
 	case errors.As(err, &held):
-		return withCode(call.onTimeout, fmt.Errorf("lock: %s is held by %s", call.name, held.Holder))
+		return withCode(call.onTimeout, fmt.Errorf("%s: %s is held by %s", inv.verb.name, call.name, held.Holder))
 	case errors.Is(err, errTimeUp):
-		text := fmt.Sprintf("lock: %s was not obtained in %v", call.name, call.wait)
+		text := fmt.Sprintf("%s: %s was not obtained in %v", inv.verb.name, call.name, call.wait)
 		if seen.Holder.Node != "" {
 			text += fmt.Sprintf("; held by %s", seen.Holder)
 		}
@@ -147,11 +147,11 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 		}
 		return withCode(call.onTimeout, errors.New(text))
 	case errors.As(err, &u):
-		return withCode(codeOfRedis(u), fmt.Errorf("lock: %w", u))
+		return withCode(codeOfRedis(u), fmt.Errorf("%s: %w", inv.verb.name, u))
 	case errors.Is(err, lockclient.ErrBadName), errors.Is(err, lockclient.ErrBadTTL):
 		return inv.usage("%v", strings.TrimPrefix(err.Error(), "acquire lock: "))
 	}
-	return fmt.Errorf("lock: %w", err)
+	return fmt.Errorf("%s: %w", inv.verb.name, err)
 }
 
 // holderOf asks who has a lock, and takes no long time over it.
@@ -232,9 +232,9 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		inv.release(held)
 		var se *guard.StartError
 		if errors.As(err, &se) {
-			return withCode(se.Code, fmt.Errorf("lock: COMMAND %s cannot be run: %w", call.argv[0], se.Err))
+			return withCode(se.Code, fmt.Errorf("%s: COMMAND %s cannot be run: %w", inv.verb.name, call.argv[0], se.Err))
 		}
-		return fmt.Errorf("lock: %w", err)
+		return fmt.Errorf("%s: %w", inv.verb.name, err)
 	}
 	signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
 	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
@@ -256,9 +256,9 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		if !lost {
 			inv.release(held) // stopped in good time: it may be ours still
 		}
-		return withCode(exitLost, fmt.Errorf("lock: %w; COMMAND was stopped", why))
+		return withCode(exitLost, fmt.Errorf("%s: %w; COMMAND was stopped", inv.verb.name, why))
 	case gerr != nil:
-		return withCode(res.Code, fmt.Errorf("lock: %w", gerr))
+		return withCode(res.Code, fmt.Errorf("%s: %w", inv.verb.name, gerr))
 	case res.Code != 0:
 		return withCode(res.Code, nil)
 	}

@@ -74,7 +74,7 @@ func verbs() []*verb {
 	all := []*verb{
 		agentVerb(), devVerb(),
 		statusVerb(), membersVerb(), nextVerb(), servicesVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
-		lockVerb(), locksVerb(), unlockVerb(),
+		lockVerb(), electVerb(), locksVerb(), unlockVerb(),
 		configVerb(), keygenVerb(), keyringVerb(), completionVerb(), versionVerb(), helpVerb(),
 	}
 	for _, v := range all {
