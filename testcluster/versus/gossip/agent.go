@@ -32,7 +32,10 @@ type agent struct {
 // start runs an agent; it does not wait until it answers. An agent of the same
 // name that ran before keeps its log: the new one appends to it.
 func (l *lab) start(s spec) (*agent, error) {
-	s.Key, s.Debug = l.job.Key, l.job.Debug
+	s.Debug = l.job.Debug
+	if s.Key == "" {
+		s.Key = l.job.Key
+	}
 	cmd, err := l.product.command(s)
 	if err != nil {
 		return nil, err

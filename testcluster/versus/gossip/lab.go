@@ -60,7 +60,7 @@ func newLab(ctx context.Context, j job, out io.Writer) (*lab, error) {
 	case "ours":
 		l.product = peerAgent{j.Binary, j.Dir}
 	case "serf":
-		l.product = serfAgent{j.Binary}
+		l.product = serfAgent{j.Binary, j.Dir}
 	case "bare":
 		l.product = bareAgent{j.Binary}
 	default:

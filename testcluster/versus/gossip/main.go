@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -128,9 +126,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if s.encrypt {
-		key := make([]byte, 32)
-		_, _ = rand.Read(key) // never fails
-		s.job.Key = base64.StdEncoding.EncodeToString(key)
+		s.job.Key = newKey()
 	}
 	say("building")
 	b, err := build(ctx, dir, s.peer, s.at)

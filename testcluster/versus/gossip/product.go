@@ -42,6 +42,9 @@ type product interface {
 	name() string
 	command(s spec) (*exec.Cmd, error)
 	watch(s spec) viewer
+	// rotate has the whole cluster of s encrypt with a new key, and forget the old
+	// one, as its manual says; it returns whom the answers name as left behind.
+	rotate(ctx context.Context, s spec, key string) ([]string, error)
 	// failedMark is what a line of its log holds when it calls a member failed.
 	failedMark() string
 }

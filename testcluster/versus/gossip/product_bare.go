@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,6 +28,10 @@ func (p bareAgent) command(s spec) (*exec.Cmd, error) {
 		args = append(args, "-key", s.Key)
 	}
 	return exec.Command(p.binary, args...), nil
+}
+
+func (p bareAgent) rotate(context.Context, spec, string) ([]string, error) {
+	return nil, errors.New("bare memberlist has no command for keys")
 }
 
 func (p bareAgent) watch(s spec) viewer {

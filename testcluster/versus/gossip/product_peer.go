@@ -39,13 +39,42 @@ func (p peerAgent) command(s spec) (*exec.Cmd, error) {
 	if s.Key == "" {
 		args = append(args, "--gossip-insecure")
 	} else {
-		file := filepath.Join(p.dir, "gossip.key")
-		if err := os.WriteFile(file, []byte(s.Key+"\n"), 0o600); err != nil {
-			return nil, fmt.Errorf("write gossip key: %w", err)
+		file := filepath.Join(p.dir, s.Name+".key")
+		if err := writeOnce(file, s.Key+"\n"); err != nil {
+			return nil, err
 		}
 		args = append(args, "--encrypt-file", file)
 	}
 	return exec.Command(p.binary, args...), nil
+}
+
+// writeOnce writes a key file, unless there is one: agents keep theirs up to date.
+func writeOnce(file, text string) error {
+	if _, err := os.Stat(file); err == nil {
+		return nil
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write gossip key: %w", err)
+	}
+	return nil
+}
+
+func (p peerAgent) rotate(ctx context.Context, s spec, key string) ([]string, error) {
+	c, err := api.NewClient("http://" + net.JoinHostPort(s.Host, apiPort))
+	if err != nil {
+		return nil, fmt.Errorf("rotate keys: %w", err)
+	}
+	defer c.Close()
+	k, err := c.ChangeKeyring(ctx, api.KeyringRequest{Op: "rotate", Key: key})
+	if err != nil {
+		return nil, fmt.Errorf("rotate keys: %w", err)
+	}
+	for _, m := range k.Members {
+		if m.Error != "" {
+			return nil, fmt.Errorf("rotate keys: %s: %s", m.Name, m.Error)
+		}
+	}
+	return k.Absent, nil
 }
 
 func (p peerAgent) watch(s spec) viewer {

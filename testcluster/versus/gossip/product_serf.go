@@ -4,8 +4,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/serf/client"
@@ -13,7 +17,7 @@ import (
 
 // serfAgent is the agent to beat, with its LAN profile. It is polled over its
 // RPC port.
-type serfAgent struct{ binary string }
+type serfAgent struct{ binary, dir string }
 
 func (p serfAgent) name() string       { return "serf" }
 func (p serfAgent) failedMark() string { return "EventMemberFailed:" }
@@ -33,9 +37,33 @@ func (p serfAgent) command(s spec) (*exec.Cmd, error) {
 		args = append(args, "-snapshot="+s.Data+"/snapshot")
 	}
 	if s.Key != "" {
-		args = append(args, "-encrypt="+s.Key)
+		file := filepath.Join(p.dir, s.Name+".keyring")
+		if err := writeOnce(file, `["`+s.Key+`"]`); err != nil {
+			return nil, err
+		}
+		args = append(args, "-keyring-file="+file)
 	}
 	return exec.Command(p.binary, args...), nil
+}
+
+func (p serfAgent) rotate(_ context.Context, s spec, key string) ([]string, error) {
+	c, err := client.ClientFromConfig(&client.Config{Addr: net.JoinHostPort(s.Host, rpcPort), Timeout: 30 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("rotate keys: %w", err)
+	}
+	defer c.Close()
+	var named []string
+	for _, step := range []struct {
+		do  func(string) (map[string]string, error)
+		key string
+	}{{c.InstallKey, key}, {c.UseKey, key}, {c.RemoveKey, s.Key}} {
+		said, err := step.do(step.key)
+		if err != nil {
+			return nil, fmt.Errorf("rotate keys: %w", err)
+		}
+		named = append(named, slices.Collect(maps.Keys(said))...)
+	}
+	return named, nil
 }
 
 func (p serfAgent) watch(s spec) viewer {

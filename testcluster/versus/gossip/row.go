@@ -52,6 +52,8 @@ var rows = []row{
 	{"outage-slow", "the same, one start every 0.5 s → whole after the last", millis, 5000, false},
 	{"heal", "3\\|3 partition healed → whole", millis, 3000, false},
 	{"seed", "seed down, then up → whole", millis, 2000, false},
+	{"keys-named", "key rotation with a member down that does not name it", wrong, 0, false},
+	{"keys-back", "that member, back with the old key → whole", millis, 1000, false},
 	{"lone-killed", "lone survivor of 6 has 5 killed out of rotation", millis, 200, false},
 	{"lone-silent", "lone survivor of 6 has 5 silent out of rotation", millis, 2000, false},
 	{"lone-silent10", "lone survivor of 10 has 9 silent out of rotation", millis, 2000, false},

@@ -42,6 +42,7 @@ func init() {
 		{name: "outage-slow", rows: []string{"outage-slow"}, run: func(l *lab) error { return outage(l, "outage-slow", 500*time.Millisecond, 0) }, perRun: 1, limit: 4 * time.Minute},
 		{name: "partition", rows: []string{"heal"}, run: partition, perRun: 1, limit: 6 * time.Minute},
 		{name: "seed", rows: []string{"seed"}, run: seedDown, perRun: 1, limit: 6 * time.Minute},
+		{name: "keys", rows: []string{"keys-named", "keys-back"}, run: rotation, perRun: 1, limit: 5 * time.Minute},
 		{name: "lone-killed", rows: []string{"lone-killed"}, run: func(l *lab) error { return lone(l, "lone-killed", 6, true) }, perRun: 1, limit: 4 * time.Minute},
 		{name: "lone-silent", rows: []string{"lone-silent"}, run: func(l *lab) error { return lone(l, "lone-silent", 6, false) }, perRun: 1, limit: 4 * time.Minute},
 		{name: "lone-silent10", rows: []string{"lone-silent10"}, run: func(l *lab) error { return lone(l, "lone-silent10", 10, false) }, perRun: 1, limit: 5 * time.Minute},
