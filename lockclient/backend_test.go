@@ -239,6 +239,19 @@ func TestCluster(t *testing.T) {
 	}
 	at := func(cfg *lockclient.Config) { cfg.URL = "redis+cluster://" + nodes[0].addr + "," + nodes[1].addr }
 	useAll(t, nodes[0].client(t, at), nodes[0].client(t, at))
+	// The same with the rights of the package documentation.
+	for _, n := range nodes {
+		n.do(append(minimalRights(t), "+spublish", "+ssubscribe", "+cluster|slots")...)
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("SECRET"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limited := func(cfg *lockclient.Config) {
+		at(cfg)
+		cfg.Username, cfg.PasswordFile = "peer", file
+	}
+	useAll(t, nodes[0].client(t, limited), nodes[0].client(t, limited))
 	// One lock on each node, and all of them listed.
 	c := nodes[0].client(t, at)
 	for i := range 30 {
