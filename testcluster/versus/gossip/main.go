@@ -156,7 +156,10 @@ func measure(ctx context.Context, s settings, b binaries, dir string, t *table) 
 			continue
 		}
 		want := s.n
-		if sc.perRun == 1 {
+		switch {
+		case sc.extra:
+			want = 1
+		case sc.perRun == 1:
 			want = s.slow
 		}
 		for done := 0; done < want && ctx.Err() == nil; done += sc.perRun {
