@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		}
 		return nil, err
 	case a.held:
-		return c.granted(ctx, r, a.fence, a.since, sent.add(r.ttl))
+		return c.granted(ctx, r, a.fence, a.since, sent, r.ttl)
 	case !wait:
 		v, _ := decodeValue(a.holder)
 		return nil, &HeldError{Name: name, Holder: v.holder}
@@ -88,19 +89,22 @@ func (c *Client) ask(ctx context.Context, r *request) (a answer, sent moment, en
 	}
 }
 
+// notReached are the causes for which nothing was sent.
+var notReached = []Cause{CauseRefused, CauseUnknown, CauseTLS, CauseStarted}
+
 // untouched reports whether err means that Redis has not done anything: it said
 // so, or was not reached.
 func untouched(err error) bool {
 	var u *UnavailableError
 	if errors.As(err, &u) {
-		return u.replied() || u.Cause == CauseRefused || u.Cause == CauseUnknown
+		return u.replied() || slices.Contains(notReached, u.Cause)
 	}
 	return false
 }
 
-// granted makes the lock of r, which is valid until expires less its margin.
-func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, expires moment) (*Lock, error) {
-	l := &Lock{c: c, r: r, place: -1, fence: fence, until: expires.add(-margin(r.ttl)), values: ctx}
+// granted makes the lock of r, which was granted for span after sent, or later.
+func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, sent moment, span time.Duration) (*Lock, error) {
+	l := &Lock{c: c, r: r, place: -1, begun: time.Now(), fence: fence, until: sent.add(span - margin(span)), values: ctx}
 	if r.limit != limitAlone {
 		l.value = encodeValue(r.id, fence, since, r.meta)
 	}
@@ -121,7 +125,7 @@ func (c *Client) granted(ctx context.Context, r *request, fence uint64, since in
 		}
 	}
 	c.health.acquired.Add(1)
-	c.events.send(Event{Type: LockAcquired, Name: r.name, Fence: fence})
+	c.events.send(Event{Type: LockAcquired, Name: r.name, Fence: fence, Took: l.begun.Sub(r.began)})
 	return l, nil
 }
 

@@ -2,6 +2,7 @@ package lockclient
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -21,13 +22,16 @@ const freshFor = 100 * time.Millisecond
 // it, which is sent again.
 type line struct {
 	net.Conn
-	stop func() bool
-	raw  syscall.Conn // nil for one that cannot be looked at
-	read atomic.Int64 // when something was read last, since began
+	stop  func() bool
+	gate  *dialGate
+	raw   syscall.Conn          // nil for one that cannot be looked at
+	heard atomic.Bool           // anything at all
+	why   atomic.Pointer[error] // nothing was heard
+	read  atomic.Int64          // when something was read last, since began
 }
 
-func newLine(life context.Context, c net.Conn) *line {
-	l := &line{Conn: c}
+func newLine(life context.Context, c net.Conn, gate *dialGate) *line {
+	l := &line{Conn: c, gate: gate}
 	l.raw, _ = c.(syscall.Conn)
 	l.stop = context.AfterFunc(life, func() { c.Close() })
 	return l
@@ -38,13 +42,25 @@ func (l *line) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	if err == nil {
 		l.read.Store(int64(time.Since(began)))
+		if !l.heard.Load() {
+			l.heard.Store(true)
+		}
+	} else if !l.heard.Load() {
+		l.why.Store(&err)
 	}
 	return n, err
 }
 
-// Close closes the connection.
+// Close closes the connection. One that ends before anything was read from it was
+// not worth dialling for, which the gate should know.
 func (l *line) Close() error {
-	l.stop()
+	if l.stop() && !l.heard.Load() {
+		err := io.ErrUnexpectedEOF
+		if why := l.why.Load(); why != nil {
+			err = *why
+		}
+		l.gate.failed(err)
+	}
 	return l.Conn.Close()
 }
 

@@ -23,7 +23,8 @@ type Event struct {
 	Name   string // of the lock; empty for redis_up and redis_down
 	Fence  uint64
 	At     time.Time
-	Reason string // why it was lost, or what is wrong with Redis
+	Took   time.Duration // to get it, for lock_acquired; else how long it was held
+	Reason string        // why it was lost, or what is wrong with Redis
 }
 
 // events delivers in order, from its one goroutine, which lives from start to

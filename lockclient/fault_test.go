@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,6 +370,53 @@ func TestLostReply(t *testing.T) {
 			t.Errorf("the lock that nobody knew of was in the way for %v", d)
 		}
 		l.Release(t.Context())
+	})
+}
+
+// A time to live of a day is handed over like any other.
+func TestLongTTL(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		a, b := w.client("a"), w.client("b")
+		day := lockclient.WithTTL(lockclient.MaxTTL)
+		l := hold(t, a, "demo", day)
+		next := later(t, b, "demo", day)
+		time.Sleep(time.Hour)
+		l.Release(t.Context())
+		won := within(t, time.Second, "the next", next)
+		if won.err != nil {
+			t.Fatal(won.err)
+		}
+		time.Sleep(48 * time.Hour)
+		if !won.lock.Valid() {
+			t.Errorf("lost: %v", won.lock.Err())
+		}
+	})
+}
+
+// Something accepts connections and ends them at once: no storm comes of it.
+func TestCutAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		var dials atomic.Int64
+		c := w.client("a", func(cfg *lockclient.Config) {
+			cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
+				dials.Add(1)
+				here, there := net.Pipe()
+				there.Close()
+				return here, nil
+			}
+		})
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			_, err := c.TryAcquire(t.Context(), "demo")
+			var u *lockclient.UnavailableError
+			if !errors.As(err, &u) || u.Cause != lockclient.CauseCut {
+				t.Fatalf("got %v, want %q", err, lockclient.CauseCut)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := dials.Load(); n > 100 {
+			t.Errorf("%d dials in a minute", n)
+		}
 	})
 }
 

@@ -31,8 +31,10 @@ type Stats struct {
 	Held      int           // locks held
 	Waiting   int           // waiters in queues
 
-	Acquired, Lost       uint64 // since the start
-	Renewed, RenewFailed uint64
+	// Counts since the start.
+	Acquired, Lost          uint64
+	Expired, Stolen, Forced uint64 // of Lost; the rest had its key replaced
+	Renewed, RenewFailed    uint64
 }
 
 // health keeps what Stats reports.
@@ -45,6 +47,9 @@ type health struct {
 	answered    atomic.Int64 // when Redis answered last, since began
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
+	expired     atomic.Uint64
+	stolen      atomic.Uint64
+	forced      atomic.Uint64
 	renewed     atomic.Uint64
 	renewFailed atomic.Uint64
 
@@ -57,6 +62,7 @@ func (c *Client) Stats() Stats {
 	s := Stats{
 		Addr: c.addr, Up: c.health.up.Load(), Latency: time.Duration(c.health.latency.Load()),
 		Acquired: c.health.acquired.Load(), Lost: c.health.lost.Load(),
+		Expired: c.health.expired.Load(), Stolen: c.health.stolen.Load(), Forced: c.health.forced.Load(),
 		Renewed: c.health.renewed.Load(), RenewFailed: c.health.renewFailed.Load(),
 	}
 	c.health.mu.Lock()
@@ -69,6 +75,19 @@ func (c *Client) Stats() Stats {
 	}
 	c.mu.Unlock()
 	return s
+}
+
+// countLost counts a lock lost for reason.
+func (c *Client) countLost(reason error) {
+	c.health.lost.Add(1)
+	switch {
+	case errors.Is(reason, ErrExpired):
+		c.health.expired.Add(1)
+	case errors.Is(reason, ErrStolen):
+		c.health.stolen.Add(1)
+	case errors.Is(reason, ErrForced):
+		c.health.forced.Add(1)
+	}
 }
 
 // heard takes note of the outcome of a call under ctx.

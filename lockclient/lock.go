@@ -22,6 +22,7 @@ type Lock struct {
 	fence  uint64
 	value  string          // of a shared hold
 	values context.Context // what its context inherits values from
+	begun  time.Time       // when its holder got it
 
 	mu      sync.Mutex
 	state   lockState
@@ -157,8 +158,8 @@ func (l *Lock) lose(reason error, tidy bool) {
 	}
 	l.mu.Unlock()
 	l.c.drop(l)
-	l.c.health.lost.Add(1)
-	l.c.events.send(Event{Type: LockLost, Name: l.r.name, Fence: l.fence, Reason: reason.Error()})
+	l.c.countLost(reason)
+	l.c.events.send(l.event(LockLost, reason))
 	if tidy {
 		l.c.forget(l.r, nil)
 	}
@@ -214,16 +215,25 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	}
 	switch {
 	case err == nil:
-		l.c.events.send(Event{Type: LockReleased, Name: l.r.name, Fence: l.fence})
+		l.c.events.send(l.event(LockReleased, nil))
 	case errors.Is(err, ErrExpired), errors.Is(err, ErrStolen):
-		l.c.events.send(Event{Type: LockLost, Name: l.r.name, Fence: l.fence, Reason: err.Error()})
-		l.c.health.lost.Add(1)
+		l.c.events.send(l.event(LockLost, err))
+		l.c.countLost(err)
 		err = &LostError{Name: l.r.name, Fence: l.fence, Reason: err}
 	default:
 		err = fmt.Errorf("release lock %q: %w", l.r.name, err)
-		l.c.events.send(Event{Type: LockReleased, Name: l.r.name, Fence: l.fence, Reason: err.Error()})
+		l.c.events.send(l.event(LockReleased, err))
 	}
 	return err
+}
+
+// event tells of l's end, because of reason, if that is not nil.
+func (l *Lock) event(t EventType, reason error) Event {
+	e := Event{Type: t, Name: l.r.name, Fence: l.fence, Took: time.Since(l.begun)}
+	if reason != nil {
+		e.Reason = reason.Error()
+	}
+	return e
 }
 
 // outlast returns a context that ends a grace after ctx does, with its cause.

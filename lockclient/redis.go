@@ -96,7 +96,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 				}
 				conn = secure
 			}
-			return newLine(life, conn), nil
+			return newLine(life, conn, gate), nil
 		})
 		if err != nil {
 			// A pool that counts errors would begin to dial by itself.

@@ -7,10 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -119,28 +116,6 @@ func (c *Client) runSlice(ctx context.Context, rdb redis.UniversalClient, s *scr
 // errSource: the server does not know the script, it must be sent.
 var errSource = errors.New("script not known")
 
-// resend bounds how often a script is sent again because a connection from the
-// pool turned out to be broken: after a restart of Redis several are.
-const resend = 3
-
-// exec processes cmd. Scripts are idempotent, so that one whose connection broke
-// is sent again.
-func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
-	err := c.process(ctx, rdb, cmd)
-	for range resend {
-		if err == nil || !broken(err) || ctx.Err() != nil || c.closing.Load() {
-			break
-		}
-		cmd.SetErr(nil)
-		err = rdb.Process(ctx, cmd)
-	}
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		c.teach()
-		return errSource
-	}
-	return err
-}
-
 // teach sends the server all scripts, in the background: one that does not know
 // one knows none, and a renewal may have no time to lose.
 func (c *Client) teach() {
@@ -157,66 +132,10 @@ func (c *Client) teach() {
 	})
 }
 
-// process sends cmd, in a batch with others where that pays.
-func (c *Client) process(ctx context.Context, rdb redis.UniversalClient, cmd redis.Cmder) error {
-	if rdb == c.calls && ctx.Done() == nil && c.health.floor.Load() < int64(batchBelow) {
-		return c.batcher.process(ctx, cmd)
-	}
-	return rdb.Process(ctx, cmd)
-}
-
 func (s *script) withSource(args []any) []any {
 	args = append([]any(nil), args...)
 	args[0], args[1] = "eval", &s.source
 	return args
-}
-
-// detach calls f, which ends by itself, and returns what it returned; but when
-// ctx is done before that, ctx's cause. Then f runs on, and ended is closed when
-// it no longer does; else ended is nil.
-func detach[T any](c *Client, ctx context.Context, f func(context.Context) (T, error)) (got T, ended <-chan struct{}, err error) {
-	if ctx.Done() == nil {
-		got, err = f(ctx)
-		return got, nil, err
-	}
-	if ctx.Err() != nil {
-		return got, nil, context.Cause(ctx)
-	}
-	var late T
-	var failed error
-	done := make(chan struct{})
-	if !c.background(func() {
-		defer close(done)
-		late, failed = f(context.WithoutCancel(ctx))
-	}) {
-		return got, nil, ErrClosed
-	}
-	select {
-	case <-done:
-		return late, nil, failed
-	case <-ctx.Done():
-		return got, done, context.Cause(ctx)
-	}
-}
-
-// call is run, but returns as soon as ctx is done; see detach.
-func (c *Client) call(ctx context.Context, s *script, args []any) (string, <-chan struct{}, error) {
-	if ctx.Done() == nil {
-		reply, err := c.run(ctx, c.calls, s, args)
-		return reply, nil, err
-	}
-	return detach(c, ctx, func(ctx context.Context) (string, error) { return c.run(ctx, c.calls, s, args) })
-}
-
-// broken reports whether err is that of a connection that was there before and
-// broke, which a new one mends.
-func broken(err error) bool {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return false
-	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // errReply is what a reply of another shape than its script's makes.

@@ -368,7 +368,7 @@ func TestEvents(t *testing.T) {
 		var got []string
 		c := w.client("a", func(cfg *lockclient.Config) {
 			cfg.OnEvent = func(e lockclient.Event) {
-				if e.At.IsZero() || e.Name != "" && e.Fence == 0 {
+				if e.At.IsZero() || e.Name != "" && (e.Fence == 0 || e.Took <= 0) {
 					t.Errorf("incomplete: %+v", e)
 				}
 				got = append(got, strings.TrimSpace(string(e.Type)+" "+e.Name))
@@ -385,7 +385,7 @@ func TestEvents(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		hold(t, c, "c")
 		s := c.Stats()
-		if s.Held != 1 || s.Acquired != 3 || s.Lost != 1 {
+		if s.Held != 1 || s.Acquired != 3 || s.Lost != 1 || s.Expired != 1 {
 			t.Errorf("got %+v, want 1 held, 3 acquired, 1 lost", s)
 		}
 		c.Close()

@@ -47,7 +47,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 		c.mu.Lock()
 		grant, again, err := r.grant, r.again, r.err
 		r.grant, r.again = nil, false
-		expires := r.asked.add(r.claim)
+		asked := r.asked
 		waiting := Waiting{Position: r.position}
 		holder := r.holder
 		c.mu.Unlock()
@@ -64,8 +64,8 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 			return nil, err
 		}
 		if grant != nil {
-			if expires.sub(now()) > r.claim/4 {
-				return c.granted(ctx, r, grant.fence, grant.since, expires)
+			if now().sub(asked) < r.claim*3/4 {
+				return c.granted(ctx, r, grant.fence, grant.since, asked, r.claim)
 			}
 			again = true // little of the claim is left: make it a whole time to live
 		}
@@ -74,7 +74,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 			var u *UnavailableError
 			switch {
 			case err == nil && a.held:
-				return c.granted(ctx, r, a.fence, a.since, sent.add(r.ttl))
+				return c.granted(ctx, r, a.fence, a.since, sent, r.ttl)
 			case err == nil:
 				attempt = 0
 				c.note(r, sent, a)
