@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -100,9 +101,9 @@ func TestLocksShow(t *testing.T) {
 		`peer_lock_lost_total{reason="taken"}`:                  0,
 		`peer_lock_lost_total{reason="unavailable"}`:            0,
 		`peer_lock_renewals_total{result="failed"}`:             0,
-		`peer_locks_held`:                                       1,
-		`peer_locks_waiting`:                                    0,
-		`peer_redis_up`:                                         1,
+		`peer_locks_held`:    1,
+		`peer_locks_waiting`: 0,
+		`peer_redis_up`:      1,
 	} {
 		if v := sample(t, text, series); v != want {
 			t.Errorf("%s is %v, want %v", series, v, want)
@@ -129,4 +130,45 @@ func TestLocksShow(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
+}
+
+// The page shows the locks of everybody, holders and waiters in order, though
+// the feed tells of this agent's only.
+func TestPageShowsLocksOfOtherHosts(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	a := start(t, func(c *agent.Config) { c.Redis.URL = "redis://" + r.Addr() })
+	b := start(t, func(c *agent.Config) { c.Name, c.Redis.URL = "b", "redis://"+r.Addr() })
+	ca, cb := client(t, a), client(t, b)
+	ctx := t.Context()
+	page := func() string {
+		raw, err := ca.Raw(ctx, "GET", "/page.json", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	l, err := cb.Acquire(ctx, "elsewhere", api.LockOptions{Command: "deploy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := cb.Acquire(ctx, "elsewhere", api.LockOptions{Wait: 30 * time.Second})
+		done <- err
+	}()
+	pid := strconv.Itoa(os.Getpid())
+	eventually(t, "the holder and the waiter show", func() bool {
+		p := page()
+		return strings.Contains(p, `"node":"b","process":"deploy, pid `+pid) && strings.Contains(p, `"text":"b `+pid)
+	})
+	if err := cb.Release(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next holder shows", func() bool {
+		p := page()
+		return strings.Contains(p, `"node":"b"`) && !strings.Contains(p, "deploy") && strings.Contains(p, `"waiters":[]`)
+	})
 }

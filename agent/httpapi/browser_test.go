@@ -252,6 +252,44 @@ func TestPageInABrowser(t *testing.T) {
 		c.none(t)
 	})
 
+	t.Run("locks of other hosts change without an event", func(t *testing.T) {
+		a := newFakeAgent()
+		_, url := serveReal(t, a)
+		ctx, c := tab(t, b)
+		run(t, ctx, chromedp.Navigate(url))
+		until(t, ctx, "live", `document.querySelector("#pulse").hasAttribute("data-live")`)
+		const rows = `[...document.querySelectorAll("section[aria-labelledby=h-locks] tbody tr")].map((r) => r.innerText).join("|")`
+		since := a.status.AsOf.Add(-65 * time.Second)
+		lock := api.Lock{
+			Name: "deploy", Fence: 17, TTLMS: 15000, ExpiresInMS: 9000, Holder: &api.LockHolder{Node: "b", PID: 42, Command: "make", Since: &since},
+			Waiters: []api.LockWaiter{{Node: "c", PID: 43, Position: 1}, {Node: "a", PID: 44, Position: 2}},
+		}
+		began := time.Now()
+		a.change(func(a *fakeAgent) { a.locks.Locks = []api.Lock{lock} })
+		until(t, ctx, "the lock", rows+`.includes("deploy")`)
+		if d := time.Since(began); d > 4*time.Second {
+			t.Errorf("it showed after %v", d)
+		}
+		row := eval[string](t, ctx, rows)
+		at := -1
+		for _, want := range []string{"deploy", "b", "make, pid 42, for 1 min 5 s", "17", "of 15 s", "c 43", "a 44"} {
+			i := strings.Index(row, want)
+			if i < at {
+				t.Errorf("the row does not say %q in its place: %q", want, row)
+			}
+			at = i
+		}
+		a.change(func(a *fakeAgent) {
+			l := lock
+			l.Holder, l.Fence, l.Waiters = &api.LockHolder{Node: "c", PID: 43}, 18, lock.Waiters[1:]
+			a.locks.Locks = []api.Lock{l}
+		})
+		until(t, ctx, "the next holder", rows+`.includes("18")`)
+		a.change(func(a *fakeAgent) { a.locks.Locks = nil })
+		until(t, ctx, "no lock", rows+` === ""`)
+		c.none(t)
+	})
+
 	t.Run("script and server draw the same", func(t *testing.T) {
 		a := busyAgent()
 		_, url := serveReal(t, a)

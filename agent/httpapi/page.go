@@ -39,7 +39,7 @@ func (s *Server) view(ctx context.Context) web.View {
 	defer cancel()
 	snap := web.Snapshot{Status: s.agent.Status(ctx), Members: s.agent.Members()}
 	if snap.Status.Locks.Backend.Kind != "none" {
-		snap.Locks, snap.LocksProblem = s.locks(ctx)
+		snap.Locks, snap.LocksProblem, snap.LocksAge = s.lookAtLocks(ctx, snap.Status.Events.Seq)
 	} else {
 		snap.LocksProblem = api.NewProblem(http.StatusServiceUnavailable, api.KindNoRedis, "",
 			"set redis.url in the configuration, or start with --redis redis://HOST:6379")

@@ -82,6 +82,7 @@ type Server struct {
 	known   map[string]bool // paths of routes without a variable, for suggestions
 
 	streams, blocked, waits slots
+	look                    *lockLook
 	lastPanic               atomic.Uint64
 
 	stopping context.Context // done when Close begins: streams and waits end
@@ -120,6 +121,7 @@ func Start(cfg Config, a Agent) (*Server, error) {
 		streams: newSlots(maxStreams),
 		blocked: newSlots(maxBlocked),
 		waits:   newSlots(maxWaits),
+		look:    newLockLook(),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)

@@ -40,8 +40,15 @@ type Waiter struct {
 	Text string `json:"text"`
 }
 
+// oldLook is the age from which on a look at the locks is called old. The page
+// asks every 2 s.
+const oldLook = 3 * time.Second
+
 func locks(s Snapshot, now time.Time) Locks {
 	out := Locks{Total: plural(len(s.Locks.Locks), "lock"), Rows: make([]Lock, 0, len(s.Locks.Locks))}
+	if s.LocksAge > oldLook {
+		out.Total += ", as of " + span(s.LocksAge) + " ago"
+	}
 	if p := s.LocksProblem; p != nil {
 		out.Total, out.Problem, out.Fix = "", plain(p.Error()), plain(p.Fix)
 		if p.Kind() != api.KindNoRedis {

@@ -19,7 +19,8 @@ type Snapshot struct {
 	Locks   api.Locks
 	// LocksProblem says why there are no Locks, or is nil.
 	LocksProblem *api.Problem
-	Events       []api.Event // oldest first
+	LocksAge     time.Duration // of Locks and LocksProblem
+	Events       []api.Event   // oldest first
 }
 
 // View is the page in words. Its JSON is for the page's own script and changes
