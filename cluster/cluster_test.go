@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -48,7 +47,7 @@ func (p *peer) events() []cluster.Event {
 
 // inWorld runs f in a bubble and then lets memberlist's last probes end.
 func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		w := &world{t: t, net: testcluster.NewNet(1, testcluster.Link{Latency: time.Millisecond}), peers: map[string]*peer{}}
 		defer func() {
 			for _, p := range w.peers {

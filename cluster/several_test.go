@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/cluster"
@@ -20,7 +19,7 @@ func TestSeveralCrashInAnyOrder(t *testing.T) {
 	worst := time.Duration(0)
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testcluster.Bubble(t, func(t *testing.T) {
 				w := &world{
 					t: t, peers: map[string]*peer{},
 					net: testcluster.NewNet(seed, testcluster.Link{Latency: time.Millisecond, Jitter: 12 * time.Millisecond}),

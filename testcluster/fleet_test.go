@@ -36,7 +36,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 		spread time.Duration
 	}{{32, 0}, {50, 50 * ms}, {100, 0}}
 	for _, tt := range tests {
-		if raceDetector && tt.n > 50 {
+		if testcluster.RaceDetector && tt.n > 50 {
 			t.Logf("%d members are for a run without the race detector", tt.n)
 			continue
 		}

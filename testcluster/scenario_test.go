@@ -345,7 +345,7 @@ func span(short, all time.Duration) time.Duration {
 	switch {
 	case long():
 		return all
-	case raceDetector:
+	case testcluster.RaceDetector:
 		return short / 4
 	}
 	return short

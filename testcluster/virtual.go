@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,7 +25,7 @@ var Wire = Link{Latency: 200 * time.Microsecond, Jitter: 50 * time.Microsecond}
 // that is measured is exact.
 func Virtual(t *testing.T, scenario func(*World)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	Bubble(t, func(t *testing.T) {
 		v := &virtual{t: t, net: NewNet(1, Wire)}
 		w := &World{TB: t, Name: "virtual", machines: v}
 		// memberlist's probes and go-redis's dials end on their own some time

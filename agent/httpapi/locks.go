@@ -72,9 +72,12 @@ func (s *Server) serveAcquire(w http.ResponseWriter, r *http.Request, _ query) {
 		writeProblem(w, r, lockProblem(err))
 		return
 	}
-	writeJSON(w, r, l)
-	if err := rc.Flush(); err == nil && r.Context().Err() == nil {
-		return
+	if r.Context().Err() == nil {
+		writeJSON(w, r, l)
+		// Whether it is still there is of no more interest: who has its answer may go.
+		if rc.Flush() == nil {
+			return
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), locksTimeout)
 	defer cancel()

@@ -184,6 +184,35 @@ func TestAClientThatGoesHasNoLock(t *testing.T) {
 	})
 }
 
+// A client that goes with its lease in hand, as curl does, keeps it.
+func TestAClientThatHasItsLeaseMayGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeAgent()
+		a.locking.acquire = func(context.Context, string, api.LockRequest) (api.Lease, error) {
+			return api.Lease{Lease: "the lease"}, nil
+		}
+		released := 0
+		a.locking.release = func(context.Context, string, string) (api.Released, error) {
+			released++
+			return api.Released{}, nil
+		}
+		e := start(t, a)
+		for range 500 {
+			c, r := e.raw("POST /v1/locks/demo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			c.Close()
+			synctest.Wait()
+		}
+		if released > 0 {
+			t.Errorf("%d of 500 leases were released as their clients left with them", released)
+		}
+	})
+}
+
 func TestLockWaitsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeAgent()

@@ -1,0 +1,6 @@
+//go:build race
+
+package testcluster
+
+// RaceDetector says that everything takes several times as long.
+const RaceDetector = true

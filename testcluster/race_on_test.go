@@ -1,6 +1,0 @@
-//go:build race
-
-package testcluster_test
-
-// raceDetector: everything takes several times as long.
-const raceDetector = true
