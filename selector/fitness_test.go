@@ -348,3 +348,23 @@ func TestNearestByReports(t *testing.T) {
 		expect(t, "changed", handed(t, s, 30, itself), "b")
 	})
 }
+
+// A turn given up is no load and no outcome.
+func TestCancelledTurn(t *testing.T) {
+	s := selector.New(selector.Config[string]{ID: itself, Seed: "me"})
+	s.Set([]string{"a", "b", "c", "d"})
+	turn, err := s.Take(selector.Want{Exclude: []string{"a", "b", "c"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Report("d", errRefused, 0)
+	turn.Cancel()
+	for _, st := range s.Explain(selector.Want{}) {
+		if st.Load != 0 {
+			t.Errorf("%s has %d turns in hand", st.Peer, st.Load)
+		}
+		if st.Peer == "d" && (st.Strikes != 1 || st.Tier != selector.Cooling) {
+			t.Errorf("d is %v after %d failures: who gives up does not tell of it", st.Tier, st.Strikes)
+		}
+	}
+}

@@ -57,6 +57,13 @@ func (t Turn[T]) Done(err error, latency time.Duration) {
 	t.selector.roster.report(t.place.seat, err, latency)
 }
 
+// Cancel ends the turn in place of Done when it has no outcome that tells of the
+// peer: the caller has given up.
+func (t Turn[T]) Cancel() {
+	t.place.load.Add(-1)
+	t.selector.load.Add(-1)
+}
+
 // Order takes a turn each time it is ranged over, and yields the peers that
 // match in the order in which to try them, each with its tier: [Selector.All]
 // with a key, without those excluded. Under ByKey that is the order in which
