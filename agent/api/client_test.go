@@ -148,6 +148,15 @@ func TestProblemsAndStrangers(t *testing.T) {
 	if !errors.As(err, &problem) || problem.Kind() != api.KindNoPeers || problem.Fix != "start one" {
 		t.Errorf("got %v, want the problem", err)
 	}
+	// A service that runs nowhere can be waited for.
+	p, _ = json.Marshal(api.NewProblem(404, api.KindNoService, "", ""))
+	c = served(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Peer-Index", "42")
+		answer(404, "application/problem+json", string(p))(w, r)
+	})
+	if _, err = c.Service(t.Context(), "web", api.ServicesQuery{}); !errors.As(err, &problem) || problem.Index != 42 {
+		t.Errorf("got %v with index %d, want 42", err, problem.Index)
+	}
 	for name, h := range map[string]http.HandlerFunc{
 		"a page":          answer(200, "text/html", "<html>"),
 		"another's 404":   answer(404, "text/plain", "not found"),

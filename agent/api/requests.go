@@ -271,6 +271,7 @@ func (c *Client) refused(resp *http.Response, raw []byte) error {
 	if mt == "application/problem+json" {
 		p := new(Problem)
 		if err := json.Unmarshal(raw, p); err == nil && strings.HasPrefix(p.Type, ProblemType) {
+			p.Index, _ = strconv.ParseUint(resp.Header.Get("X-Peer-Index"), 10, 64)
 			return p
 		}
 	}

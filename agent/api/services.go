@@ -133,7 +133,7 @@ func (c *Client) Services(ctx context.Context, q ServicesQuery) (Services, error
 }
 
 // Service asks where one service runs. One that runs nowhere is a *Problem of
-// kind KindNoService.
+// kind KindNoService, with the Index from which to wait for it to come.
 func (c *Client) Service(ctx context.Context, name string, q ServicesQuery) (ServiceGroup, error) {
 	return get[ServiceGroup](ctx, c, "/v1/services/"+escape(name), q.Values(), q.Wait)
 }

@@ -284,6 +284,10 @@ type Problem struct {
 	Fix    string `json:"fix"`
 
 	Holder *LockHolder `json:"holder,omitempty"` // of KindLockHeld: who has the lock
+
+	// Index is where a blocking read goes on, from the answer's X-Peer-Index
+	// header: of KindNoService and KindNoMember. The client fills it in.
+	Index uint64 `json:"-"`
 }
 
 // Error makes a Problem the error that the client returns.
