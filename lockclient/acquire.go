@@ -54,7 +54,13 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		}
 		return nil, err
 	case a.held:
-		return c.granted(ctx, r, a.fence, a.since, sent, r.ttl)
+		l, err := c.granted(ctx, r, a.fence, a.since, sent, r.ttl)
+		if errors.Is(err, errLate) {
+			c.dismiss(r)
+			c.forget(r, nil)
+			err = explain(c.addr, err)
+		}
+		return l, err
 	case !wait:
 		v, _ := decodeValue(a.holder)
 		return nil, &HeldError{Name: name, Holder: v.holder}
@@ -102,23 +108,27 @@ func untouched(err error) bool {
 	return false
 }
 
+// errLate: a grant took longer to arrive than it lasts. What r is to Redis is as
+// it was: who asks again gets the lock, or the old place in its queue.
+var errLate = fmt.Errorf("the grant did not arrive in time: %w", context.DeadlineExceeded)
+
 // granted makes the lock of r, which was granted for span after sent, or later.
+// It ends r unless it returns errLate.
 func (c *Client) granted(ctx context.Context, r *request, fence uint64, since int64, sent moment, span time.Duration) (*Lock, error) {
 	l := &Lock{c: c, r: r, place: -1, begun: time.Now(), fence: fence, until: sent.add(span - margin(span)), values: ctx}
 	if r.limit != limitAlone {
 		l.value = encodeValue(r.id, fence, since, r.meta)
 	}
 	// It is held before it no longer waits: at no time is its id unknown here.
-	ok := l.start()
-	c.dismiss(r)
-	if !ok {
+	switch ok := l.start(); {
+	case !ok && !c.closing.Load():
+		return nil, fmt.Errorf("%w: within %v", errLate, span)
+	case !ok:
+		c.dismiss(r)
 		c.forget(r, nil)
-		if c.closing.Load() {
-			return nil, ErrClosed
-		}
-		return nil, explain(c.addr, fmt.Errorf("the grant took longer than its time to live of %v to arrive: %w",
-			r.ttl, context.DeadlineExceeded))
+		return nil, ErrClosed
 	}
+	c.dismiss(r)
 	if c.cfg.WaitReplicas > 0 {
 		if err := c.confirm(ctx, l); err != nil {
 			return nil, err
@@ -126,6 +136,9 @@ func (c *Client) granted(ctx context.Context, r *request, fence uint64, since in
 	}
 	c.health.acquired.Add(1)
 	c.events.send(Event{Type: LockAcquired, Name: r.name, Fence: fence, Took: l.begun.Sub(r.began)})
+	if c.takenEarly(l) {
+		l.forced()
+	}
 	return l, nil
 }
 

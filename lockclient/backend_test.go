@@ -55,6 +55,12 @@ func useAll(t *testing.T, a, b *lockclient.Client) {
 	if d := within(t, 5*time.Second, "the loss", lost).Sub(start); d > 400*time.Millisecond {
 		t.Errorf("told after %v", d)
 	}
+	// Taken by force before its holder listens: not told at its next renewal only,
+	// which is minutes away.
+	l = hold(t, a, "young", lockclient.WithTTL(time.Hour))
+	lost = lostAt(l)
+	must[lockclient.Info](t)(b.ForceRelease(ctx, "young"))
+	within(t, time.Minute, "the loss of a young hold", lost)
 	r1, r2 := hold(t, a, "shared", lockclient.Shared()), hold(t, b, "shared", lockclient.Shared())
 	if _, err := a.TryAcquire(ctx, "shared"); !errors.Is(err, lockclient.ErrHeld) {
 		t.Errorf("got %v, want ErrHeld", err)

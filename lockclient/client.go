@@ -55,6 +55,7 @@ type Client struct {
 	waiters map[string]*request // by id, before their first question is asked
 	queues  map[string]*queue   // by name
 	ears    map[string]*ear     // by name, when clustered
+	early   map[string]uint64   // fences of holds that were taken by force before their grant was seen, by id
 }
 
 // Start returns a client of the Redis that cfg names, and tries to reach it in
@@ -80,7 +81,7 @@ func Start(cfg Config) (*Client, error) {
 		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL, false),
 		ttlMS: strconv.FormatInt(cfg.TTL.Milliseconds(), 10),
 		calls: calls, renewals: renewals, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
-		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{},
+		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{}, early: map[string]uint64{},
 	}
 	c.batcher.rdb = calls
 	c.health.troubled.Store(true)
@@ -160,9 +161,48 @@ func (c *Client) Close() error {
 	}
 	defer close(c.closed)
 	c.end()
+	held := c.quiesce()
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	for _, l := range held {
+		c.background(func() { l.Release(ctx) })
+	}
+	c.rest(ctx)
+	c.alarms.stop()
+	c.disconnect() // what is still waiting for an answer ends here
+	c.rest(context.Background())
+	c.events.stop()
+	return nil
+}
 
+// Abandon ends the client as the end of its process would: its connections
+// break, nothing is given back, no queue is left and no event is told any more.
+// Its locks are lost here at once, with ErrClosed as the reason; Redis keeps them
+// and its waiters until their time is over. It returns when the last goroutine of
+// the client has ended. It is for tests of what others see; a program that ends
+// calls Close.
+func (c *Client) Abandon() {
+	c.events.mute()
+	c.disconnect() // first: nothing may be sent any more
+	if !c.closing.CompareAndSwap(false, true) {
+		<-c.closed
+		return
+	}
+	defer close(c.closed)
+	c.end()
+	for _, l := range c.quiesce() {
+		l.perish()
+	}
+	c.alarms.stop()
+	c.rest(context.Background())
+	c.events.stop()
+}
+
+// quiesce wakes the waiters, so that they see that the client closes, stops the
+// beats, and returns the locks held.
+func (c *Client) quiesce() (held []*Lock) {
 	c.mu.Lock()
-	var held []*Lock
+	defer c.mu.Unlock()
 	for _, l := range c.held {
 		held = append(held, l)
 	}
@@ -172,19 +212,12 @@ func (c *Client) Close() error {
 	for _, q := range c.queues {
 		q.timer.Stop()
 	}
-	c.mu.Unlock()
+	return held
+}
 
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
-	defer cancel()
-	for _, l := range held {
-		c.background(func() { l.Release(ctx) })
-	}
-	c.rest(ctx)
-	c.alarms.stop()
+// disconnect breaks all connections and lets none come about.
+func (c *Client) disconnect() {
 	c.hangUp()
 	c.renewals.Close()
-	c.calls.Close() // what is still waiting for an answer ends here
-	c.rest(context.Background())
-	c.events.stop()
-	return nil
+	c.calls.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -220,6 +221,9 @@ func (c *Client) told(payload string) {
 		r.grant = &m
 		r.signal()
 	}
+	if m.kind == "lost" && l == nil && strings.HasPrefix(m.id, c.id+"/") {
+		c.noteEarly(m)
+	}
 	c.mu.Unlock()
 	switch {
 	case m.kind == "lost" && l != nil && l.fence == m.fence:
@@ -230,4 +234,31 @@ func (c *Client) told(payload string) {
 			c.forget(&request{keys: lockKeys(c.cfg.Prefix, name), id: m.id, ttl: max(m.claim, MinTTL)}, nil)
 		}
 	}
+}
+
+// maxEarly bounds Client.early.
+const maxEarly = 64
+
+// noteEarly keeps that a hold was taken by force, for when its grant is seen: the
+// two come on different connections. The caller holds c.mu.
+func (c *Client) noteEarly(m message) {
+	for id := range c.early {
+		if len(c.early) < maxEarly {
+			break
+		}
+		delete(c.early, id)
+	}
+	c.early[m.id] = m.fence
+}
+
+// takenEarly reports whether l, which is held now, was taken by force before.
+func (c *Client) takenEarly(l *Lock) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.early) == 0 {
+		return false
+	}
+	fence, ok := c.early[l.r.id]
+	delete(c.early, l.r.id)
+	return ok && fence == l.fence
 }

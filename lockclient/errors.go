@@ -59,7 +59,7 @@ func (e *HeldError) Unwrap() error { return ErrHeld }
 type LostError struct {
 	Name   string
 	Fence  uint64
-	Reason error // ErrExpired, ErrStolen, ErrForced or an UnavailableError
+	Reason error // ErrExpired, ErrStolen, ErrForced, an UnavailableError, or ErrClosed after Abandon
 }
 
 // Error says which lock and why.

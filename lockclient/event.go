@@ -85,6 +85,13 @@ func (e *events) loop() {
 	}
 }
 
+// mute drops what was not delivered yet, and whatever comes.
+func (e *events) mute() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped, e.queue = true, nil
+}
+
 // stop delivers what was sent, and returns when the goroutine has ended.
 func (e *events) stop() {
 	e.mu.Lock()

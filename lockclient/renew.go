@@ -186,3 +186,13 @@ func (l *Lock) forced() {
 	}
 	l.lose(ErrForced, false)
 }
+
+// perish ends l with its client, which can no longer give it back.
+func (l *Lock) perish() {
+	l.mu.Lock()
+	if l.state != stateHeld {
+		l.mu.Unlock()
+		return
+	}
+	l.lose(ErrClosed, false)
+}

@@ -65,20 +65,27 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 		}
 		if grant != nil {
 			if now().sub(asked) < r.claim*3/4 {
-				return c.granted(ctx, r, grant.fence, grant.since, asked, r.claim)
+				l, err := c.granted(ctx, r, grant.fence, grant.since, asked, r.claim)
+				if !errors.Is(err, errLate) {
+					return l, err
+				}
 			}
 			again = true // little of the claim is left: make it a whole time to live
 		}
 		if again {
 			a, sent, ended, err := c.ask(ctx, r)
+			if err == nil && a.held {
+				var l *Lock
+				if l, err = c.granted(ctx, r, a.fence, a.since, sent, r.ttl); !errors.Is(err, errLate) {
+					return l, err
+				}
+			}
 			var u *UnavailableError
 			switch {
-			case err == nil && a.held:
-				return c.granted(ctx, r, a.fence, a.since, sent, r.ttl)
 			case err == nil:
 				attempt = 0
 				c.note(r, sent, a)
-			case errors.As(err, &u) && !u.lasting():
+			case errors.Is(err, errLate), errors.As(err, &u) && !u.lasting():
 				c.retry(r, attempt)
 				attempt++
 			default:
