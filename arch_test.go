@@ -6,6 +6,8 @@
 //	   │          ├────► selector      whose turn
 //	   │          └────► lockclient    who may go in
 //	   ├──► agent/api                  a leaf: wire shapes and a client
+//	   │      ▲
+//	   │   agent/balance ─► selector   for programs beside an agent
 //	   └──► lockclient, cluster        locks and keys need no agent
 //	testcluster ─► all of them, and imported by tests only
 package peer_test
@@ -84,6 +86,13 @@ var arrows = []struct {
 		},
 	},
 	{
+		"balance light",
+		"agent/balance imports agent/api, selector and the standard library only: programs that ask for a peer import it, and must not get an agent, a gossip port or a Redis client with it",
+		func(e edge) bool {
+			return e.in("agent/balance") && !e.test() && !e.standard() && !e.ours("agent/balance", "agent/api", "selector")
+		},
+	},
+	{
 		"memberlist in one room",
 		"only cluster knows memberlist: it hides states and races, and cluster's own table is what everybody else may trust",
 		func(e edge) bool { return e.of("github.com/hashicorp/memberlist") && !e.in("cluster") },
@@ -152,6 +161,11 @@ func TestArrowsBite(t *testing.T) {
 		{"selector/ring.go", "sync/atomic", ""},
 		{"agent/api/client.go", module + "/cluster", "api a leaf"},
 		{"agent/api/client.go", "github.com/hashicorp/go-hclog", "api a leaf"},
+		{"agent/balance/watch.go", module + "/agent/api", ""},
+		{"agent/balance/watch.go", module + "/selector", ""},
+		{"agent/balance/watch.go", module + "/agent", "balance light"},
+		{"agent/balance/watch.go", "google.golang.org/grpc", "balance light"},
+		{"agent/balance/watch_test.go", module + "/testcluster", ""},
 		{"agent/agent.go", module + "/cluster", ""},
 		{"agent/agent.go", "github.com/hashicorp/memberlist", "memberlist in one room"},
 		{"agent/agent.go", "github.com/redis/go-redis/v9", "Redis in one room"},
