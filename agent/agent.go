@@ -59,16 +59,16 @@ type Agent struct {
 	services map[string]*selector.Selector[endpoint] // of those services that were asked for
 	filled   time.Time                               // when the selectors were
 
-	phase atomic.Value // string: starting, alive, leaving, left
-	stop  sync.Once
+	phase atomic.Value  // string: starting, alive, leaving, left
+	ended atomic.Bool   // Stop or Kill has begun
 	err   error         // of the stop
 	done  chan struct{} // closed when the stop is over
 	asked chan struct{} // closed when a leave asked for over HTTP is over
 	leave sync.Once
 }
 
-// goodbye is how long a graceful stop may take.
-const goodbye = 5 * time.Second
+// stopTimeout is how long a graceful stop may take.
+const stopTimeout = 5 * time.Second
 
 // Start runs an agent. Every mistake in cfg is reported at once; a port that
 // cannot be had is an error; a seed or a Redis out of reach is not: the agent
@@ -305,47 +305,55 @@ func (a *Agent) Done() <-chan struct{} { return a.asked }
 // others goodbye and closes. It takes 5 s at the most, less if ctx ends first,
 // and may be called more than once.
 func (a *Agent) Stop(ctx context.Context) error {
-	a.stop.Do(func() {
-		a.phase.Store("leaving")
-		ctx, cancel := context.WithTimeout(ctx, goodbye)
-		defer cancel()
-		var errs []error
-		if a.locks != nil {
-			a.leases.close()
-			errs = append(errs, a.locks.Close())
-		}
-		a.checks.Close()
-		if a.dns != nil {
-			errs = append(errs, a.dns.Close(ctx))
-		}
-		errs = append(errs, a.cluster.Leave(ctx))
-		a.phase.Store("left")
-		a.events.close()
-		errs = append(errs, a.http.Close(ctx), a.cluster.Close())
-		a.announcer.close()
-		a.err = errors.Join(errs...)
-		a.logger.Info("agent has left", "member", a.cfg.Name)
+	if a.ended.CompareAndSwap(false, true) {
+		a.goodbye(ctx)
 		close(a.done)
-	})
+	}
 	<-a.done
 	return a.err
 }
 
 // Kill ends the agent as a crash would: nobody is told, no lock is released.
-// Tests use it.
+// After a Stop that has begun it waits for that. Tests use it.
 func (a *Agent) Kill() {
-	a.stop.Do(func() {
+	if a.ended.CompareAndSwap(false, true) {
 		a.kill()
 		close(a.done)
-	})
+	}
 	<-a.done
 }
 
-// kill closes whatever is open.
+// goodbye is Stop's work.
+func (a *Agent) goodbye(ctx context.Context) {
+	a.phase.Store("leaving")
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var errs []error
+	if a.locks != nil {
+		a.leases.close()
+		errs = append(errs, a.locks.Close())
+	}
+	a.checks.Close()
+	if a.dns != nil {
+		errs = append(errs, a.dns.Close(ctx))
+	}
+	errs = append(errs, a.cluster.Leave(ctx))
+	a.phase.Store("left")
+	a.events.close()
+	errs = append(errs, a.http.Close(ctx), a.cluster.Close())
+	a.announcer.close()
+	a.err = errors.Join(errs...)
+	a.logger.Info("agent has left", "member", a.cfg.Name)
+}
+
+// kill breaks whatever is open.
 func (a *Agent) kill() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	a.events.close()
+	if a.locks != nil {
+		a.locks.Abandon() // first: who else ends here would give locks back
+	}
 	if a.dns != nil {
 		_ = a.dns.Close(ctx)
 	}
@@ -360,8 +368,5 @@ func (a *Agent) kill() {
 	}
 	if a.http != nil {
 		_ = a.http.Close(ctx)
-	}
-	if a.locks != nil {
-		_ = a.locks.Close()
 	}
 }
