@@ -37,7 +37,9 @@ func newKillWorld(t *testing.T) *killWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other one has settled", func() bool { return w.redis.PubSubNumSub() != nil && theirs.Valid() && len(w.redis.PubSubChannels("*")) == 1 })
+	eventually(t, "the other one has settled", func() bool {
+		return w.redis.PubSubNumSub() != nil && theirs.Valid() && len(w.redis.PubSubChannels("*")) == 1
+	})
 	w.idle = w.redis.CurrentConnectionCount()
 	w.agent = start(t, func(c *agent.Config) { c.Redis.URL = "redis://" + w.redis.Addr() })
 	c := client(t, w.agent)
