@@ -45,6 +45,10 @@ func (s *Server) handler() http.Handler {
 			writeProblem(rec, r, p)
 			return
 		}
+		if s.agent == nil {
+			s.serveMux(rec, r)
+			return
+		}
 		s.route(rec, r, route)
 	})
 }
@@ -118,6 +122,8 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request) *api.Problem
 		given = strings.TrimSpace(rest)
 	} else if _, password, ok := r.BasicAuth(); ok {
 		given = password
+	} else if h := s.cfg.TokenHeader; h != "" {
+		given = r.Header.Get(h)
 	}
 	// Hashed first, so that not even the length shows in the time it takes.
 	want, got := sha256.Sum256(s.cfg.Token), sha256.Sum256([]byte(given))

@@ -21,32 +21,39 @@ type metrics struct {
 // otherRoute labels what matches no route, so that strangers cannot make labels.
 const otherRoute = "other"
 
-func newMetrics(s *Server) *metrics {
+// newMetrics names the numbers of what is served, as the help texts call it, with
+// a prefix.
+func newMetrics(prefix, what string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "peer_http_requests_total",
-			Help: "Requests answered by the local HTTP endpoint, by route and status code.",
+			Name: prefix + "_requests_total",
+			Help: "Requests answered by " + what + ", by route and status code.",
 		}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "peer_http_request_seconds",
+			Name:    prefix + "_request_seconds",
 			Help:    "Time from a request to the end of its answer, by route; those that last as long as the client likes are left out.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
 		}, []string{"route"}),
 		conns: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "peer_http_connections",
-			Help: "Open connections to the local HTTP endpoint.",
+			Name: prefix + "_connections",
+			Help: "Open connections to " + what + ".",
 		}),
 		evicted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "peer_http_connections_evicted_total",
+			Name: prefix + "_connections_evicted_total",
 			Help: "Connections without a request that had to give way to new ones.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.conns, m.evicted,
+	m.registry.MustRegister(m.requests, m.seconds, m.conns, m.evicted)
+	return m
+}
+
+// register adds what goes on in s.
+func (m *metrics) register(s *Server) {
+	m.registry.MustRegister(
 		gaugeOf("peer_http_streams", "Open event streams.", s.streams),
 		gaugeOf("peer_http_blocked_reads", "Blocking reads that wait for a change.", s.blocked),
 		gaugeOf("peer_http_lock_waits", "Requests that wait for a lock or hold one by their connection.", s.waits))
-	return m
 }
 
 func gaugeOf(name, help string, of slots) prometheus.Collector {

@@ -60,6 +60,9 @@ type Config struct {
 	AllowedHosts []string
 	// Token, when not empty, is wanted by every route but the probes.
 	Token []byte
+	// TokenHeader is one more header that may carry the token, for clients that
+	// have a way of their own. Default: none.
+	TokenHeader string
 	// Gatherer has the agent's metrics; the endpoint adds its own. May be nil.
 	Gatherer prometheus.Gatherer
 	// Version is the agent's, for the Server header.
@@ -71,7 +74,7 @@ type Config struct {
 // Server is a running endpoint.
 type Server struct {
 	cfg     Config
-	agent   Agent
+	agent   Agent // nil when the routes are somebody else's
 	log     hclog.Logger
 	http    *http.Server
 	pages   *web.Pages
@@ -98,6 +101,25 @@ var errStopping = errors.New("the agent is stopping")
 
 // Start serves a on cfg's listeners until Close.
 func Start(cfg Config, a Agent) (*Server, error) {
+	pages, err := web.New()
+	if err != nil {
+		return nil, fmt.Errorf("start http endpoint: %w", err)
+	}
+	s, err := newServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.agent, s.pages = a, pages
+	s.metrics = newMetrics("peer_http", "the local HTTP endpoint")
+	s.metrics.register(s)
+	s.scrape = s.metricsHandler()
+	s.mux, s.known = s.routing()
+	s.start()
+	return s, nil
+}
+
+// newServer checks cfg and returns a Server that does not run yet.
+func newServer(cfg Config) (*Server, error) {
 	if cfg.TCP == nil && cfg.Socket == nil {
 		return nil, errors.New("start http endpoint: neither a TCP nor a socket listener")
 	}
@@ -108,15 +130,9 @@ func Start(cfg Config, a Agent) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start http endpoint: %w", err)
 	}
-	pages, err := web.New()
-	if err != nil {
-		return nil, fmt.Errorf("start http endpoint: %w", err)
-	}
 	s := &Server{
 		cfg:     cfg,
-		agent:   a,
 		log:     cfg.Logger,
-		pages:   pages,
 		hosts:   hosts,
 		streams: newSlots(maxStreams),
 		blocked: newSlots(maxBlocked),
@@ -124,9 +140,6 @@ func Start(cfg Config, a Agent) (*Server, error) {
 		look:    newLockLook(),
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.metrics = newMetrics(s)
-	s.scrape = s.metricsHandler()
-	s.mux, s.known = s.routing()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: headerTimeout,
@@ -139,12 +152,16 @@ func Start(cfg Config, a Agent) (*Server, error) {
 		ConnState:      connState,
 		ErrorLog:       cfg.Logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
-	for _, l := range []net.Listener{tcpListener(cfg, s.metrics), socketListener(cfg, s.metrics)} {
+	return s, nil
+}
+
+// start begins to accept.
+func (s *Server) start() {
+	for _, l := range []net.Listener{tcpListener(s.cfg, s.metrics), socketListener(s.cfg, s.metrics)} {
 		if l != nil {
 			s.serving.Go(func() { s.serve(l) })
 		}
 	}
-	return s, nil
 }
 
 func tcpListener(cfg Config, m *metrics) net.Listener {
