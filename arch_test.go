@@ -93,6 +93,13 @@ var arrows = []struct {
 		},
 	},
 	{
+		"Consul's shapes alone",
+		"agent/consul imports nothing of this module: what its clients read is fixed by others, and must not move when our own shapes do; the agent tells it what runs where",
+		func(e edge) bool {
+			return e.in("agent/consul") && !e.test() && !e.standard() && !e.ours("agent/consul")
+		},
+	},
+	{
 		"memberlist in one room",
 		"only cluster knows memberlist: it hides states and races, and cluster's own table is what everybody else may trust",
 		func(e edge) bool { return e.of("github.com/hashicorp/memberlist") && !e.in("cluster") },
@@ -166,6 +173,8 @@ func TestArrowsBite(t *testing.T) {
 		{"agent/balance/watch.go", module + "/agent", "balance light"},
 		{"agent/balance/watch.go", "google.golang.org/grpc", "balance light"},
 		{"agent/balance/watch_test.go", module + "/testcluster", ""},
+		{"agent/consul/handler.go", module + "/agent/api", "Consul's shapes alone"},
+		{"agent/consul/handler.go", "net/http", ""},
 		{"agent/agent.go", module + "/cluster", ""},
 		{"agent/agent.go", "github.com/hashicorp/memberlist", "memberlist in one room"},
 		{"agent/agent.go", "github.com/redis/go-redis/v9", "Redis in one room"},

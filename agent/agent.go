@@ -54,6 +54,9 @@ type Agent struct {
 	dns       *dns.Server // nil without
 	dnsAddr   string
 
+	consul     *httpapi.Server // nil without
+	consulAddr string
+
 	rotating sync.Mutex
 	known    *catalog                                // of the newest View that the selectors have
 	services map[string]*selector.Selector[endpoint] // of those services that were asked for
@@ -145,8 +148,15 @@ func (a *Agent) open(r resolved) error {
 		closeListeners()
 		return err
 	}
+	if err := a.startConsul(r); err != nil {
+		closeListeners()
+		return err
+	}
 	a.metrics = a.newMetrics()
 	hc.Gatherer = a.metrics
+	if a.consul != nil {
+		hc.Gatherer = prometheus.Gatherers{a.metrics, a.consul.Metrics()}
+	}
 	if a.http, err = httpapi.Start(hc, a); err != nil {
 		closeListeners()
 		return err
@@ -357,6 +367,7 @@ func (a *Agent) kill() {
 	if a.dns != nil {
 		_ = a.dns.Close(ctx)
 	}
+	_ = a.closeConsul(ctx)
 	if a.cluster != nil {
 		_ = a.cluster.Close()
 	}

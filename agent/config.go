@@ -47,6 +47,7 @@ type Config struct {
 	Services    []ServiceConfig   `yaml:"services"` // what runs beside this agent
 	ZoneTag     string            `yaml:"zone_tag"` // peers whose tag of this name is as ours are handed out first; default: none
 	DNS         DNSConfig         `yaml:"dns"`
+	Consul      ConsulConfig      `yaml:"consul"`
 	Log         LogConfig         `yaml:"log"`
 	Ready       ReadyConfig       `yaml:"ready"`
 
@@ -194,6 +195,9 @@ func (c Config) resolve() (resolved, error) {
 	}
 	r.services = services
 	if err := c.DNS.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Consul.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if hclog.LevelFromString(c.Log.Level) == hclog.NoLevel {
