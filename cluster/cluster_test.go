@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -115,8 +116,10 @@ func (w *world) within(d time.Duration, what string, f func() bool) time.Duratio
 	start := time.Now()
 	for !f() {
 		if time.Since(start) > d {
-			for _, p := range w.peers {
-				w.t.Logf("%s sees %s", p.cfg.Name, draw(p.View()))
+			for _, name := range slices.Sorted(maps.Keys(w.peers)) {
+				if p := w.peers[name]; len(w.peers) <= 40 {
+					w.t.Logf("%s sees %s", p.cfg.Name, draw(p.View()))
+				}
 			}
 			w.t.Fatalf("not within %v: %s", d, what)
 		}

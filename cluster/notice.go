@@ -10,17 +10,21 @@ import (
 )
 
 // A notice tells what one witness holds against a member. It goes straight to
-// everybody by datagram; in a large cluster each witness serves its share of the
-// ring and gossip does the rest. The accused gets it too: if it lives it
+// everybody by datagram. In a large cluster it goes to the other witnesses, and
+// once a majority has changed their views, each hands what it was told on to its
+// share of the ring, in one datagram each; gossip repeats it for whoever lost
+// his. The accused gets it too: if it lives it
 // refutes, with a higher epoch, and what was said of the lower one is void. A
 // heartbeat is no refutation, for those counted before a death still travel.
 
 const (
-	frameNotice = 'N'
-	frameRefute = 'E'
+	frameNotice  = 'N'
+	frameNotices = 'V'
+	frameRefute  = 'E'
 
 	// directNotices is up to how many members each witness tells all of.
 	directNotices = 64
+	maxNotices    = 32 // in one frame
 	renewEvery    = 2 * time.Second
 )
 
@@ -57,6 +61,32 @@ func parseNotice(b []byte) (notice, error) {
 	}
 	n.ev = evidence(b[k])
 	return n, nil
+}
+
+// noticesFrame holds several notices, each with its length.
+func noticesFrame(ns []notice) []byte {
+	b := []byte{frameNotices}
+	for _, n := range ns {
+		one := noticeFrame(n)[1:]
+		b = append(append(b, byte(len(one))), one...)
+	}
+	return b
+}
+
+func parseNotices(b []byte) ([]notice, error) {
+	var out []notice
+	for len(b) > 0 {
+		size := int(b[0])
+		if len(b) < 1+size || len(out) == maxNotices {
+			return nil, fmt.Errorf("%w: notices", errWire)
+		}
+		n, err := parseNotice(b[1 : 1+size])
+		if err != nil {
+			return nil, err
+		}
+		out, b = append(out, n), b[1+size:]
+	}
+	return out, nil
 }
 
 func refuteFrame(i Instance, epoch uint64) []byte {
@@ -105,11 +135,8 @@ func (c *Cluster) noticeFor(r *row, ev evidence) (to []Member, frame []byte) {
 	n := notice{accused: r.m.Instance, witness: c.self.m.Instance, epoch: r.epoch, seq: c.noticeSeq, ev: ev}
 	ring := c.ring()
 	partners := partnersOf(ring, r)
-	rank := slices.Index(partners, c.self)
-	for i, o := range ring {
-		switch {
-		case o == c.self:
-		case len(ring) <= directNotices, o == r, slices.Contains(partners, o), rank >= 0 && i%len(partners) == rank:
+	for _, o := range ring {
+		if o != c.self && (len(ring) <= directNotices || o == r || slices.Contains(partners, o)) {
 			to = append(to, o.m)
 		}
 	}
@@ -118,6 +145,35 @@ func (c *Cluster) noticeFor(r *row, ev evidence) (to []Member, frame []byte) {
 		c.queueFrame("notice "+n.accused.String()+n.witness.String(), frame)
 	}
 	return to, frame
+}
+
+// passOn tells this peer's share of a large ring what the witnesses of r say, if
+// it is one of them. The caller holds c.mu, and has not changed r's state yet: it
+// is on the ring still.
+func (c *Cluster) passOn(r *row, now time.Time) {
+	ring := c.ring()
+	if len(ring) <= directNotices || !slices.Contains(ring, r) {
+		return
+	}
+	witnesses := partnersOf(c.soundRing(r, now), r)
+	rank := slices.Index(witnesses, c.self)
+	if rank < 0 {
+		return
+	}
+	c.noticeSeq++
+	ns := []notice{{accused: r.m.Instance, witness: c.self.m.Instance, epoch: r.epoch, seq: c.noticeSeq, ev: c.mineNow(r)}}
+	for w, v := range r.votes {
+		if len(ns) < maxNotices && now.Sub(v.at) < voteLife {
+			ns = append(ns, notice{accused: r.m.Instance, witness: w, epoch: r.epoch, seq: v.seq, ev: v.ev})
+		}
+	}
+	var to []Member
+	for i, o := range ring {
+		if o != c.self && o != r && i%len(witnesses) == rank {
+			to = append(to, o.m)
+		}
+	}
+	c.sendAll(to, noticesFrame(ns))
 }
 
 // sendAll sends one frame by datagram to each of to. The caller holds c.mu.
@@ -141,11 +197,19 @@ func (c *Cluster) queueFrame(owner string, frame []byte) {
 	c.broadcasts.QueueBroadcast(recordBroadcast{owner: owner, frame: frame})
 }
 
-// takeNotice takes in what another witness says.
-func (c *Cluster) takeNotice(n notice, frame []byte) {
+// takeNotices takes in what others say of their witnessing.
+func (c *Cluster) takeNotices(ns ...notice) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
+	for _, n := range ns {
+		c.takeNotice(n, time.Now())
+	}
+	c.publish()
+}
+
+// takeNotice takes in what another witness says. The caller holds c.mu and
+// publishes.
+func (c *Cluster) takeNotice(n notice, now time.Time) {
 	if n.witness == c.self.m.Instance || c.closed {
 		return
 	}
@@ -172,7 +236,7 @@ func (c *Cluster) takeNotice(n notice, frame []byte) {
 	}
 	r.votes[n.witness] = vote{ev: n.ev, seq: n.seq, at: now}
 	if len(c.ring()) > directNotices {
-		c.queueFrame("notice "+n.accused.String()+n.witness.String(), frame)
+		c.queueFrame("notice "+n.accused.String()+n.witness.String(), noticeFrame(n))
 	}
 	// One voice is enough to look for oneself.
 	if n.ev.crash() && r.partner && r.mine == evNone && r.m.State != Failed {
@@ -180,7 +244,6 @@ func (c *Cluster) takeNotice(n notice, frame []byte) {
 	}
 	c.judge(r)
 	c.judgeNeighbours(r)
-	c.publish()
 }
 
 // refute answers an accusation: I live. The caller holds c.mu.

@@ -308,7 +308,12 @@ func (c *Cluster) takeFrame(b []byte, now time.Time) {
 	case frameNotice:
 		var n notice
 		if n, err = parseNotice(b[1:]); err == nil {
-			c.takeNotice(n, b)
+			c.takeNotices(n)
+		}
+	case frameNotices:
+		var ns []notice
+		if ns, err = parseNotices(b[1:]); err == nil {
+			c.takeNotices(ns...)
 		}
 	case frameRefute:
 		var i Instance

@@ -152,7 +152,11 @@ func (c *Cluster) judge(r *row) {
 	if r == c.self || r.ghost {
 		return
 	}
-	s, cause := c.verdict(r, time.Now())
+	now := time.Now()
+	s, cause := c.verdict(r, now)
+	if s != r.m.State && len(r.votes) > 0 {
+		c.passOn(r, now)
+	}
 	c.set(r, s, cause)
 	if s == Failed || s == Left {
 		c.hangUp(r, byteGoodbye)
@@ -168,14 +172,18 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 		return Failed, CauseCrashed
 	case !r.swim && r.m.State == Failed:
 		return Failed, r.m.Cause
-	case !r.swim && now.Sub(r.m.pulse.last()) < suspicionFloor(c.countLocked(Alive)):
-		// It was heard from after SWIM began to suspect it: packets are lost, and
-		// its refutation is likely on the way.
-		return Suspect, CauseOverdue
-	case !r.swim:
-		return Failed, CauseUnreachable
 	}
 	live, crash, silent, broke := c.count(r, now)
+	doubted := 2*(crash+silent) > live
+	switch age := now.Sub(r.m.pulse.last()); {
+	case r.swim:
+	case age < suspicionFloor(c.countLocked(Alive)), !doubted && live > 0 && age < heartbeatLimit(len(c.rows)):
+		// It was heard from after SWIM began to suspect it, or those who watch it
+		// hear it: packets are lost, and its refutation is likely on the way.
+		return Suspect, CauseOverdue
+	default:
+		return Failed, CauseUnreachable
+	}
 	if 2*crash > live && (broke || crash > 1) {
 		r.crashed, r.crashBeat = true, r.m.pulse.beat.Load()
 		// A witness repeats itself. And where several die at once the ring moves:
@@ -191,7 +199,7 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 	switch {
 	case c.mineNow(r).crash():
 		return Suspect, CauseUnreachable
-	case 2*(crash+silent) > live, r.late, c.cutOff, r.partner && r.mine == evSilent && now.Sub(r.heard) > aloneAfter:
+	case doubted, r.late, c.cutOff, r.partner && r.mine == evSilent && now.Sub(r.heard) > aloneAfter:
 		return Suspect, CauseOverdue
 	}
 	return Alive, c.conflictCause(r)

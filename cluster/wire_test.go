@@ -405,7 +405,14 @@ func TestFramesRoundTrip(t *testing.T) {
 func FuzzNotice(f *testing.F) {
 	f.Add(noticeFrame(notice{accused: p1, witness: 2, epoch: 3, seq: 4, ev: evSilent})[1:])
 	f.Add(refuteFrame(p1, 9)[1:])
+	f.Add(noticesFrame([]notice{{accused: p1, witness: 2}, {accused: p1, witness: 3, seq: 300, ev: evBroke}})[1:])
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if ns, err := parseNotices(b); err == nil {
+			again, err := parseNotices(noticesFrame(ns)[1:])
+			if !slices.Equal(again, ns) || err != nil || len(ns) > maxNotices {
+				t.Errorf("again: %+v, %v, want %+v", again, err, ns)
+			}
+		}
 		if n, err := parseNotice(b); err == nil {
 			if again, err := parseNotice(noticeFrame(n)[1:]); again != n || err != nil || n.ev > evSilent {
 				t.Errorf("again: %+v, %v, want %+v", again, err, n)
