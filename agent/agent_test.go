@@ -2,11 +2,15 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/peerhq/peer/agent"
 	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // start runs an agent on free loopback ports and stops it with the test.
@@ -45,9 +49,25 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 func TestThreeAgents(t *testing.T) {
-	a := start(t, nil)
-	b := start(t, func(c *agent.Config) { c.Name, c.Join = "b", []string{a.GossipAddr()} })
-	start(t, func(c *agent.Config) { c.Name, c.Join = "c", []string{a.GossipAddr()} })
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		t.Run(host, func(t *testing.T) { threeAgents(t, host) })
+	}
+}
+
+func threeAgents(t *testing.T, host string) {
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		testcluster.Unavailable(t, "ipv6", fmt.Sprintf("this host has no %s: %v", host, err))
+	}
+	_ = l.Close()
+	on := func(name string, join ...string) *agent.Agent {
+		return start(t, func(c *agent.Config) {
+			c.Name, c.Bind, c.HTTP.Addr, c.Join = name, host+":0", host+":0", join
+		})
+	}
+	a := on("a")
+	b := on("b", a.GossipAddr())
+	c := on("c", a.GossipAddr())
 	ca, cb := client(t, a), client(t, b)
 	eventually(t, "a and b see three", func() bool {
 		sa, erra := ca.Status(t.Context())
@@ -69,11 +89,20 @@ func TestThreeAgents(t *testing.T) {
 	if err != nil || len(n.Peers) != 2 {
 		t.Errorf("five of two that are not excluded: %v, %v", n.Peers, err)
 	}
+	m, err := ca.Member(t.Context(), "c")
+	if err != nil || m.Addr != c.GossipAddr() || !strings.HasPrefix(m.Addr, host+":") {
+		t.Errorf("c is at %s, %v; want %s", m.Addr, err, c.GossipAddr())
+	}
 	if err := b.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	m, err := ca.Member(t.Context(), "b")
+	m, err = ca.Member(t.Context(), "b")
 	if err != nil || m.State != "left" || m.Eligible {
 		t.Errorf("after its goodbye b is %s, %v", m.State, err)
 	}
+	c.Kill()
+	eventually(t, "a knows that c is dead", func() bool {
+		m, err := ca.Member(t.Context(), "c")
+		return err == nil && m.State == "failed" && m.Cause == "crashed"
+	})
 }
