@@ -4,8 +4,12 @@ import (
 	"time"
 )
 
-// saveAfter gathers the changes of a moment into one write.
-const saveAfter = time.Second
+const (
+	// saveAfter gathers the changes of a moment into one write.
+	saveAfter = time.Second
+	// saveAgain is when a failed write is tried again.
+	saveAgain = 30 * time.Second
+)
 
 // remember brings known up to date with the table. The caller holds c.mu.
 func (c *Cluster) remember() {
@@ -61,6 +65,7 @@ func (c *Cluster) lost() (lost map[string]rememberedPeer, alone bool) {
 func (c *Cluster) keep() {
 	var saved uint64
 	var failing bool
+	var tried time.Time
 	save := func() {
 		c.mu.Lock()
 		c.remember()
@@ -70,7 +75,11 @@ func (c *Cluster) keep() {
 			r.Peers = append(r.Peers, p)
 		}
 		c.mu.Unlock()
-		err := c.store.save(r)
+		tried = time.Now()
+		err := c.store.taken(r.Self)
+		if err == nil {
+			err = c.store.save(r)
+		}
 		if (err != nil) != failing {
 			failing = err != nil
 			if failing {
@@ -91,7 +100,7 @@ func (c *Cluster) keep() {
 			return
 		case <-t.C:
 		}
-		if v := c.View(); v.Index != saved {
+		if c.View().Index != saved || failing && time.Since(tried) > saveAgain {
 			save()
 		}
 	}

@@ -124,6 +124,23 @@ func (s *store) save(r remembered) error {
 	return nil
 }
 
+// taken returns an error when a peer that started after self has written here:
+// it was given the same data dir, and two that take turns at writing would each
+// remember half.
+func (s *store) taken(self Instance) error {
+	if s.path == "" {
+		return nil
+	}
+	data, err := s.fs.ReadFile(s.path)
+	if err != nil {
+		return nil // save says what is wrong with it
+	}
+	if r, _, err := decodeStore(data, storeVersion); err == nil && r.Self > self {
+		return fmt.Errorf("another peer that started later keeps its members in %s: give every peer a data dir of its own", filepath.Dir(s.path))
+	}
+	return nil
+}
+
 // setAside moves the file, which is of no use for why, out of the way and
 // returns the warning about it.
 func (s *store) setAside(why error) string {
