@@ -1,7 +1,6 @@
 package lockclient_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -270,82 +268,5 @@ func TestCluster(t *testing.T) {
 		if v := n.do("DBSIZE"); v == int64(0) {
 			t.Errorf("no keys on %s", n.addr)
 		}
-	}
-}
-
-func TestSentinelFailover(t *testing.T) {
-	t.Parallel()
-	primary := startRedis(t)
-	host, port, _ := net.SplitHostPort(primary.addr)
-	replica := startRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	sentinel := startRedis(t) // a plain one first: this is how its address is found free
-	conf := filepath.Join(sentinel.dir, "sentinel.conf")
-	sentinel.kill()
-	lines := fmt.Sprintf("sentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n", host, port)
-	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, sentinelPort, _ := net.SplitHostPort(sentinel.addr)
-	sentinel.raw = []string{conf, "--sentinel", "--port", sentinelPort, "--bind", "127.0.0.1", "--dir", sentinel.dir}
-	if err := sentinel.start(); err != nil {
-		t.Fatal(err)
-	}
-	wait := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !ok(); {
-			if time.Now().After(deadline) {
-				t.Fatalf("not after 20 s: %s", what)
-			}
-			time.Sleep(20 * time.Millisecond) // processes of their own: there is nothing to wait on
-		}
-	}
-	wait("the replica is in step", func() bool {
-		return strings.Contains(fmt.Sprint(replica.do("INFO", "replication")), "master_link_status:up")
-	})
-	wait("the sentinel knows the replica", func() bool {
-		v, err := sentinel.admin().Do(context.Background(), "SENTINEL", "REPLICAS", "main").Slice()
-		return err == nil && len(v) == 1
-	})
-
-	at := func(cfg *lockclient.Config) {
-		cfg.URL, cfg.TTL = "redis+sentinel://"+sentinel.addr+"/main", 3*time.Second
-	}
-	a, b := primary.client(t, at), primary.client(t, at)
-	useAll(t, a, b)
-	// The replica misses what comes now: the worst that a failover can do.
-	replica.cmd.Process.Signal(syscall.SIGSTOP)
-	primary.do("CLIENT", "KILL", "TYPE", "replica")
-	l := hold(t, a, "demo")
-	next := later(t, b, "demo")
-	lost := lostAt(l)
-	primary.kill()
-	replica.cmd.Process.Signal(syscall.SIGCONT)
-	start := time.Now()
-	promoted := make(chan time.Time, 1)
-	go func() {
-		c := replica.admin()
-		for {
-			if s, err := c.Info(context.Background(), "replication").Result(); err == nil && strings.Contains(s, "role:master") {
-				promoted <- time.Now()
-				return
-			}
-			time.Sleep(20 * time.Millisecond) // a process of its own: there is nothing to wait on
-		}
-	}()
-	within(t, 10*time.Second, "the loss", lost)
-	if time.Now().After(l.Deadline().Add(time.Second)) {
-		t.Errorf("told %v after its deadline", time.Since(l.Deadline()))
-	}
-	won := within(t, 20*time.Second, "the next", next)
-	if won.err != nil || won.lock.Fence() <= l.Fence() {
-		t.Errorf("got %v, fence after %d", won, l.Fence())
-	}
-	up := within(t, 20*time.Second, "the promotion", promoted)
-	t.Logf("promoted %v after the primary was killed, granted %v after that", up.Sub(start), won.at.Sub(up))
-	if d := won.at.Sub(up); d > 5*time.Second {
-		t.Errorf("granted %v after the replica was promoted", d)
-	}
-	if _, err := b.TryAcquire(t.Context(), "other"); err != nil {
-		t.Error(err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,21 +33,20 @@ type turns struct {
 	fence  uint64
 }
 
+// byKey takes the history of each key by itself.
+func byKey(history []porcupine.Operation) [][]porcupine.Operation {
+	keys := map[string][]porcupine.Operation{}
+	for _, o := range history {
+		k := o.Input.(operation).key
+		keys[k] = append(keys[k], o)
+	}
+	return slices.Collect(maps.Values(keys))
+}
+
 // exclusion says: one at a time, and fences rise.
 var exclusion = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		byKey := map[string][]porcupine.Operation{}
-		for _, o := range history {
-			k := o.Input.(operation).key
-			byKey[k] = append(byKey[k], o)
-		}
-		var parts [][]porcupine.Operation
-		for _, p := range byKey {
-			parts = append(parts, p)
-		}
-		return parts
-	},
-	Init: func() any { return turns{} },
+	Partition: byKey,
+	Init:      func() any { return turns{} },
 	Step: func(state, input, _ any) (bool, any) {
 		s, o := state.(turns), input.(operation)
 		if o.begin {
@@ -72,11 +73,12 @@ func (h *history) add(o operation, call, done time.Time) {
 	})
 }
 
-// work takes locks and gives them back until ctx is done.
-func (h *history) work(ctx context.Context, t testing.TB, w world, c *lockclient.Client, id int, keys []string) {
+// work takes locks and gives them back until ctx is done, and reports each
+// operation to add, and what should not be to fail.
+func work(ctx context.Context, ttl time.Duration, c *lockclient.Client, id int, keys []string, add func(o operation, call, done time.Time), fail func(error)) {
 	for ctx.Err() == nil {
 		key := keys[rand.N(len(keys))]
-		wait, cancel := context.WithTimeout(ctx, rand.N(3*w.ttl))
+		wait, cancel := context.WithTimeout(ctx, rand.N(3*ttl))
 		call := time.Now()
 		l, err := c.Acquire(wait, key)
 		granted := time.Now()
@@ -84,18 +86,18 @@ func (h *history) work(ctx context.Context, t testing.TB, w world, c *lockclient
 		if err != nil {
 			var u *lockclient.UnavailableError
 			if !errors.As(err, &u) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-				t.Errorf("acquire: %v", err)
+				fail(fmt.Errorf("acquire: %w", err))
 			}
-			pause(ctx, rand.N(w.ttl/4)+time.Millisecond)
+			pause(ctx, rand.N(ttl/4)+time.Millisecond)
 			continue
 		}
 		o := operation{key: key, client: id, begin: true, fence: l.Fence()}
-		h.add(o, call, granted)
+		add(o, call, granted)
 		o.begin = false
 		// Most hold it for a moment, some for longer than it lives.
-		d := rand.N(w.ttl / 20)
+		d := rand.N(ttl / 20)
 		if rand.N(4) == 0 {
-			d = rand.N(2 * w.ttl)
+			d = rand.N(2 * ttl)
 		}
 		select {
 		case <-time.After(d):
@@ -105,16 +107,16 @@ func (h *history) work(ctx context.Context, t testing.TB, w world, c *lockclient
 				if end.After(call) {
 					end = call
 				}
-				h.add(o, end, end)
+				add(o, end, end)
 			} else {
-				h.add(o, call, time.Now())
+				add(o, call, time.Now())
 			}
 		case <-l.Lost():
-			end := l.Deadline()
-			if now := time.Now(); end.After(now) {
-				end = now
+			told, end := time.Now(), l.Deadline()
+			if end.After(told) {
+				end = told
 			}
-			h.add(o, end, end)
+			add(o, end, end)
 			l.Release(ctx)
 		}
 	}
@@ -189,28 +191,35 @@ func record(t *testing.T, w world, clients int, length time.Duration) {
 		name := fmt.Sprint("host", i)
 		names = append(names, name)
 		c := w.client(name)
-		wg.Go(func() { h.work(ctx, t, w, c, i+1, []string{"k", "l"}) })
+		wg.Go(func() { work(ctx, w.ttl, c, i+1, []string{"k", "l"}, h.add, func(err error) { t.Error(err) }) })
 	}
 	for ctx.Err() == nil {
 		pause(ctx, rand.N(w.ttl))
 		faults = append(faults, breakIt(w, names))
 	}
 	wg.Wait()
-	result, info := porcupine.CheckOperationsVerbose(exclusion, h.ops, time.Minute)
+	h.check(t, exclusion, faults, 20)
+}
+
+// check fails t when the history is not one that model allows, after these
+// faults, or has fewer than enough grants to show anything.
+func (h *history) check(t *testing.T, model porcupine.Model, faults []string, enough int) {
+	t.Helper()
+	result, info := porcupine.CheckOperationsVerbose(model, h.ops, time.Minute)
 	held := 0
 	for _, o := range h.ops {
 		if o.Input.(operation).begin {
 			held++
 		}
 	}
-	t.Logf("%d grants to %d clients, %d faults: %v", held, clients, len(faults), result)
+	t.Logf("%d grants, %d faults: %v", held, len(faults), result)
 	if result == porcupine.Illegal {
 		t.Errorf("two held it at one time, or a fence fell. Faults: %q", faults)
 		if f := t.ArtifactDir(); f != "" {
-			_ = porcupine.VisualizePath(exclusion, info, f+"/history.html")
+			_ = porcupine.VisualizePath(model, info, f+"/history.html")
 		}
 	}
-	if held < 20 {
+	if held < enough {
 		t.Errorf("only %d grants: this shows nothing", held)
 	}
 }

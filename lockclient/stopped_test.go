@@ -22,6 +22,10 @@ func TestMain(m *testing.M) {
 		holder(url)
 		return
 	}
+	if url := os.Getenv("LOCK_TEST_CONTENDER"); url != "" {
+		contender(url)
+		return
+	}
 	os.Exit(m.Run())
 }
 
