@@ -42,6 +42,7 @@ type Config struct {
 	EncryptFile string            `yaml:"encrypt_file"` // gossip keys, one base64 line each, first is primary
 	Insecure    bool              `yaml:"gossip_insecure"`
 	ForgetAfter time.Duration     `yaml:"forget_after"` // drops a member gone for so long; default 72h
+	KeyGrace    time.Duration     `yaml:"key_grace"`    // how long a rotated gossip key lets absent members back in; default 72h
 	Redis       RedisConfig       `yaml:"redis"`
 	Tags        map[string]string `yaml:"tags"`
 	Services    []ServiceConfig   `yaml:"services"` // what runs beside this agent
@@ -281,6 +282,7 @@ func (c Config) cluster(r resolved) cluster.Config {
 		Tags:        c.Tags,
 		Version:     c.Version,
 		ForgetAfter: c.ForgetAfter,
+		KeyGrace:    c.KeyGrace,
 		Network:     c.Seams.Network,
 		FS:          c.Seams.FS,
 		Now:         c.Seams.Now,
