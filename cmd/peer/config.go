@@ -181,6 +181,28 @@ const sampleConfig = `# peer.yaml: the settings of ` + "`peer agent`" + `. Every
 #   token_file: /etc/peer/http.token   # needed, with tls, beyond loopback
 #   allowed_hosts: [peer.example.net]  # Host headers accepted beside localhost
 
+# services:                    # what runs beside this agent; or: peer services register
+#   - name: web                # a DNS label: web.service.peer, peer next web
+#     port: 8080
+#     addr: 10.0.1.1           # default: this host's own address
+#     tags: [v2, canary]
+#     weight: 1                # 1 to 1000: its share of the turns
+#     meta: {path: /metrics}   # for whoever reads it
+#     check:                   # one of http, tcp, grpc, ttl; default: none, it counts as well
+#       http: http://127.0.0.1:8080/healthz
+#       interval: 10s
+#       timeout: 5s
+#       rise: 2                # good results in a row that put it in rotation
+#       fall: 3                # bad ones that take it out
+# zone_tag: zone               # peers with our value of this tag come first
+
+# dns:                         # web.service.peer, NAME.node.peer; default: none
+#   addr: 127.0.0.1:8600       # UDP and TCP
+#   domain: peer
+
+# consul:                      # what Consul's clients read of services; default: none
+#   addr: 127.0.0.1:8500
+
 # redis:                       # locks; without it there are none
 #   url: redis://10.0.0.9:6379
 #   username: peer

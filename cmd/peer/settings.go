@@ -35,6 +35,8 @@ var settingFlags = []struct{ flag, path, usage string }{
 	{"http", "http.addr", "local endpoint and page at `HOST:PORT`, or none (default 127.0.0.1:7980)"},
 	{"socket", "http.socket", "local endpoint at the unix socket `PATH` too"},
 	{"http-insecure", "http.insecure", "allow the endpoint beyond loopback without token and TLS, on a network you trust"},
+	{"dns", "dns.addr", "answer names of peers and services in DNS at `HOST:PORT`, such as 127.0.0.1:8600 (default: none)"},
+	{"consul", "consul.addr", "answer Consul's reads of services at `HOST:PORT`, such as 127.0.0.1:8500 (default: none)"},
 	{"redis", "redis.url", "keep locks in the Redis at `URL`; no password in it, see PEER_REDIS_URL"},
 	{"log-level", "log.level", "`LEVEL` trace, debug, info, warn or error"},
 	{"log-format", "log.format", "`FORMAT` text or json"},
