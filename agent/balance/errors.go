@@ -3,6 +3,7 @@ package balance
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -96,18 +97,15 @@ type TriedError struct {
 
 // Error tells what each peer said.
 func (e *TriedError) Error() string {
-	s := fmt.Sprintf("service %s: no answer", e.Service)
+	from := ""
 	if n := len(e.Tries); n > 1 {
-		s += fmt.Sprintf(" from any of %d peers", n)
+		from = fmt.Sprintf(" from any of %d peers", n)
 	}
+	said := make([]string, len(e.Tries))
 	for i, t := range e.Tries {
-		sep := "; "
-		if i == 0 {
-			sep = ": "
-		}
-		s += sep + t.String()
+		said[i] = t.String()
 	}
-	return s
+	return fmt.Sprintf("service %s: no answer%s: %s", e.Service, from, strings.Join(said, "; "))
 }
 
 // Unwrap returns the error of each try that has one.

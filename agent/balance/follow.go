@@ -7,23 +7,24 @@ import (
 	"math/rand/v2"
 	"net/http/httptrace"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
 )
 
-// errNewConn ends a blocking read that went over a new connection: whoever
+// errNewConn ends a read that went over a new connection: whoever
 // answers there may be a later start of the agent, whose index means something
 // else.
-var errNewConn = errors.New("a blocking read over a new connection")
+var errNewConn = errors.New("a read over a new connection")
 
 // A follower is the state of a Watch's goroutine.
 type follower struct {
 	*Watch
-	index    uint64
-	instance string // the start of the agent that index is of
+	instance string // the start of the agent that answered last
 	home     string
 	pause    backoff
+	kept     atomic.Bool // connections are kept between requests
 
 	settling bool
 	settled  time.Time // when a view that lacks somebody is believed
@@ -50,39 +51,37 @@ func (f *follower) session(ctx context.Context) error {
 	if err := f.hello(ctx); err != nil {
 		return err
 	}
-	mayDial := true // a peer that does not keep connections has just been asked who it is
-	for {
+	index := uint64(0) // at first what is known now, at once
+	for reads := 0; ; reads++ {
 		wait := f.cfg.Wait
 		if f.settling {
 			wait = max(min(wait, time.Until(f.settled)), time.Second)
 		}
-		began, index := time.Now(), f.index
+		// Where connections are not kept, who answers has just been asked.
+		mayDial := !f.kept.Load() && reads < 2
+		began := time.Now()
 		a, err := f.read(ctx, index, wait, mayDial)
-		mayDial = false
-		if full(err) {
-			// No room for one more blocking read: look now and then.
-			if a, err = f.read(ctx, 0, 0, true); err == nil {
-				if err := f.take(ctx, a); err != nil {
-					return err
-				}
-				f.pause.sleep(ctx)
-				continue
-			}
+		polled := full(err)
+		if polled { // no room for one more blocking read: look now and then
+			a, err = f.read(ctx, 0, 0, true)
+		}
+		if errors.Is(err, errNewConn) && reads == 0 {
+			f.kept.Store(false) // not any more
+		}
+		if err == nil {
+			err = f.take(ctx, a)
 		}
 		if err != nil {
 			return err
 		}
-		f.index = a.index
-		if err := f.take(ctx, a); err != nil {
-			return err
-		}
 		// An unchanged answer before its time comes from one that stops, or that
 		// does not know how to wait.
-		if a.index == index && time.Since(began) < wait/2 {
+		if polled || a.index == index && time.Since(began) < wait/2 {
 			f.pause.sleep(ctx)
 		} else {
 			f.pause.reset()
 		}
+		index = a.index
 	}
 }
 
@@ -105,7 +104,7 @@ func (f *follower) hello(ctx context.Context) error {
 		}
 		f.home = m.Tags[f.cfg.ZoneTag]
 	}
-	f.index, f.instance = 0, st.Node.Instance
+	f.instance = st.Node.Instance
 	f.settling = f.cfg.Settle > 0
 	f.settled = time.Now().Add(f.cfg.Settle)
 	return nil
@@ -120,16 +119,25 @@ type answer struct {
 
 // read asks for the list, once it is newer than index.
 func (f *follower) read(ctx context.Context, index uint64, wait time.Duration, mayDial bool) (answer, error) {
-	if !mayDial && index != 0 {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
-			if !c.Reused {
-				cancel(errNewConn)
-			}
-		}})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// net/http may also send a read again when its connection breaks.
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if c.Reused {
+			f.kept.Store(true)
+		} else if !mayDial {
+			cancel(errNewConn)
+		}
+	}})
+	a, err := f.list(ctx, index, wait)
+	if context.Cause(ctx) == errNewConn {
+		err = errNewConn // the answer may have been faster
 	}
+	return a, err
+}
+
+// list asks for the list once.
+func (f *follower) list(ctx context.Context, index uint64, wait time.Duration) (answer, error) {
 	if f.cfg.Service == "" {
 		doc, err := f.client.Members(ctx, api.MembersQuery{Index: index, Wait: wait})
 		if err == nil && doc.Schema != api.SchemaMembers {
@@ -174,18 +182,19 @@ func (f *follower) take(ctx context.Context, a answer) error {
 		if err != nil {
 			v := *old
 			v.Err, v.Tries = err, 0
-			f.publish(v)
+			f.publish(v, false)
 			return nil
 		}
 	}
 	f.settling = false
 	now := time.Now()
 	v := View{Service: old.Service, Peers: a.peers, Known: a.known, Index: a.index, Instance: f.instance, Changed: old.Changed, Heard: now}
-	if old.Changed.IsZero() || !slices.EqualFunc(a.peers, old.Peers, Peer.same) {
+	changed := old.Changed.IsZero() || !slices.EqualFunc(a.peers, old.Peers, Peer.same)
+	if changed {
 		v.Changed = now
 	}
-	f.peers.Set(a.peers)
-	f.publish(v)
+	f.peers.Set(a.peers) // round trips change also when nothing else does
+	f.publish(v, changed)
 	return nil
 }
 
@@ -223,18 +232,18 @@ func (f *follower) away(err error) {
 	v := *f.view.Load()
 	v.Err = err
 	v.Tries++
-	f.publish(v)
+	f.publish(v, false)
 }
 
-// publish makes v the view, and tells who wants to know when it says something
-// new.
-func (f *follower) publish(v View) {
+// publish makes v the view, and tells who wants to know when other peers are in
+// it, or the agent goes or comes.
+func (f *follower) publish(v View, changed bool) {
 	old := f.view.Load()
 	f.view.Store(&v)
-	if !v.Changed.IsZero() && old.Changed.IsZero() {
+	if changed && old.Changed.IsZero() {
 		close(f.first)
 	}
-	if f.cfg.OnChange != nil && (!v.Changed.Equal(old.Changed) || (v.Err == nil) != (old.Err == nil)) {
+	if f.cfg.OnChange != nil && (changed || (v.Err == nil) != (old.Err == nil)) {
 		f.cfg.OnChange(v)
 	}
 }
