@@ -251,6 +251,42 @@ func TestRestartSupersedes(t *testing.T) {
 	})
 }
 
+// A host without a data dir, whose clock was set back while it was down, starts
+// as what looks like the past.
+func TestRestartAfterTheClockWasSetBack(t *testing.T) {
+	for _, down := range []time.Duration{0, time.Minute} {
+		t.Run(down.String(), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				ps := w.group(5)
+				settle()
+				old := ps[4]
+				old.host.Crash()
+				old.Close()
+				time.Sleep(down)
+				back := w.start("p04", 4, seeds(0), func(c *cluster.Config) {
+					c.Now = func() time.Time { return time.Now().Add(-24 * time.Hour) }
+				})
+				took := w.within(2*time.Second, "all see its new start", func() bool {
+					return all(ps[:4], func(o *peer) bool {
+						ms := o.View().Lookup("p04")
+						return len(ms) == 1 && ms[0].State == cluster.Alive && ms[0].Instance == back.Self().Instance && ms[0].Eligible()
+					})
+				})
+				t.Logf("its new start is seen by all after %v", took)
+				time.Sleep(2 * time.Minute)
+				if n := back.View().Count(cluster.Alive); n != 5 {
+					t.Errorf("it sees %d alive", n)
+				}
+				for _, o := range ps[:4] {
+					if s := stateOf(o, "p04"); s != "alive" {
+						t.Errorf("%s sees it %s", o.cfg.Name, s)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestNewAddressSameName(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		ps := w.group(5)

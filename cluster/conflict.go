@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Two live instances of one name: the first to start is asked at once whether
 // it still lives. If nobody answers in time it crashed and came back
@@ -45,6 +48,40 @@ func (c *Cluster) challengeLater(first, second *row) {
 		c.settleNames(second.m.Name)
 		if !c.dirty { // the second never stood in the shadow of the first
 			c.emit(Updated, second)
+		}
+	})
+}
+
+// earlierTries bounds how often an address is asked for an earlier instance.
+const earlierTries = 3
+
+// askWhoLives is called when an instance turns up that is earlier than the one
+// known under its name and address. Mostly it is old news. But a host whose clock
+// was set back, and that keeps nothing, comes back like that, and then it says so
+// itself when it is asked. The caller holds c.mu.
+func (c *Cluster) askWhoLives(name string, inst Instance, addr netip.AddrPort, number uint64, version string) {
+	if c.closed || addr == c.self.m.Addr {
+		return
+	}
+	c.spawn(func() {
+		for range earlierTries {
+			conn, _, _ := c.dialWatch(addr, kindProbe, inst, challengeTimeout)
+			if conn == nil {
+				if !c.sleep(challengeTimeout) {
+					return
+				}
+				continue
+			}
+			c.mu.Lock()
+			c.end(&watchStream{conn: conn}, byteGoodbye)
+			for _, o := range c.rows {
+				if o != c.self && o.m.Name == name && o.m.Addr == addr && o.m.Instance > inst {
+					c.supersede(o)
+				}
+			}
+			c.mu.Unlock()
+			c.memberUp(name, inst, addr, number, version)
+			return
 		}
 	})
 }

@@ -235,6 +235,7 @@ func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, numb
 	r := c.rows[inst]
 	if r == nil {
 		if r = c.admit(name, inst, addr, now); r == nil {
+			c.askWhoLives(name, inst, addr, number, version)
 			return
 		}
 		r.swim, r.wanted, r.m.Version = true, number, version

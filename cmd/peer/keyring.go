@@ -71,8 +71,9 @@ func keyringRotateVerb() *verb {
 Makes every member encrypt with a new key: the first one in FILE, or on standard
 input when FILE is -, or else one that the agent draws. Each writes its own key
 file anew. The key that was used before is good for decrypting for 72 more
-hours: members that are absent now come back with it, and are given the new one
-by whoever they talk to. They are named. It may be repeated with the same FILE.`,
+hours (key_grace in peer.yaml): members that are absent now come back with it,
+and are given the new one by whoever they talk to. They are named. It may be
+repeated with the same FILE.`,
 		examples: `
 			peer keyring rotate`,
 		exits: []int{exitUnavailable, exitRefused},
@@ -126,7 +127,7 @@ func keyringUseVerb() *verb {
 		short: "make every member encrypt with an installed key",
 		long: `
 Makes every member encrypt with the installed key of this fingerprint. The key
-that was used before is good for decrypting for 72 more hours.`,
+that was used before is good for decrypting for 72 more hours (key_grace).`,
 		examples: `
 			peer keyring use 3f2a90d1c4b5e677`,
 		exits: []int{exitUnavailable, exitRefused},
