@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,24 @@ Ctrl-C ends it all.`,
 	}
 }
 
+// devSettles is how long a new cluster may take to be whole before its user is
+// told of it all the same.
+const devSettles = 3 * time.Second
+
+// settle waits until every agent sees all others and has its locks, so that the
+// first thing to try works. It reports whether they do.
+func (d *devCluster) settle(limit time.Duration) bool {
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		whole := !slices.ContainsFunc(d.agents, func(a *agent.Agent) bool {
+			s := a.Status(context.Background())
+			return s.Cluster.Alive != len(d.agents) || !s.Locks.Backend.Up
+		})
+		if whole || time.Now().After(end) {
+			return whole
+		}
+	}
+}
+
 func runDev(inv *invocation) error {
 	sigs := make(chan os.Signal, 4)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -82,6 +101,7 @@ func runDev(inv *invocation) error {
 	if err != nil {
 		return fmt.Errorf("dev: %w", err)
 	}
+	d.settle(devSettles)
 	inv.welcome(d)
 	left := 0
 	gone := d.gone()

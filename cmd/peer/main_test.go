@@ -113,17 +113,8 @@ func cmdDev(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { _ = d.Stop(context.Background()) })
 	ts.Setenv("PEER_HTTP_ADDR", d.agents[0].HTTPAddr())
 	ts.Setenv("GOSSIP2", d.agents[n-1].GossipAddr())
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		all := true
-		for _, a := range d.agents {
-			all = all && a.Status(context.Background()).Cluster.Alive == n
-		}
-		if all {
-			return
-		}
-		if time.Now().After(end) {
-			ts.Fatalf("the cluster does not get whole")
-		}
+	if !d.settle(20 * time.Second) {
+		ts.Fatalf("the cluster does not get whole")
 	}
 }
 
