@@ -23,6 +23,7 @@ type world struct {
 	net   *testcluster.Net // nil outside a bubble
 	ttl   time.Duration    // what tests of time use here: short where time is real
 	slack time.Duration    // what a busy machine may add where time is real
+	quiet bool             // it may lose its data at once, and grants nothing for a while then
 }
 
 // client starts a client on a host of its own, in a bubble, that is closed at

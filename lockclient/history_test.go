@@ -158,6 +158,10 @@ func breakIt(w world, names []string) string {
 		w.redis.Heal()
 		return fmt.Sprintf("slow by %v for %v", rtt, d)
 	case 5:
+		if w.quiet {
+			w.redis.RestartEmpty()
+			return "restarted empty at once"
+		}
 		// It lost what it knew: nobody may still rely on that.
 		w.redis.Kill()
 		time.Sleep(w.ttl + d)
@@ -190,7 +194,11 @@ func record(t *testing.T, w world, clients int, length time.Duration) {
 	for i := range clients {
 		name := fmt.Sprint("host", i)
 		names = append(names, name)
-		c := w.client(name)
+		c := w.client(name, func(cfg *lockclient.Config) {
+			if w.quiet {
+				cfg.QuietAfterStart = w.ttl
+			}
+		})
 		wg.Go(func() { work(ctx, w.ttl, c, i+1, []string{"k", "l"}, h.add, func(err error) { t.Error(err) }) })
 	}
 	for ctx.Err() == nil {
@@ -237,12 +245,17 @@ func TestHistoryVirtual(t *testing.T) {
 	}
 }
 
-// The same for a while of real time.
+// The same for a while of real time; and with a quiet period, against a Redis that
+// is back at once without what it knew.
 func TestHistoryReal(t *testing.T) {
-	t.Parallel()
 	length := 15 * time.Second
 	if testing.Short() {
 		length = 5 * time.Second
 	}
-	record(t, world{t: t, redis: testcluster.StartRedis(t), ttl: time.Second}, 6, length)
+	for _, quiet := range []bool{false, true} {
+		t.Run(fmt.Sprintf("quiet=%v", quiet), func(t *testing.T) {
+			t.Parallel()
+			record(t, world{t: t, redis: testcluster.StartRedis(t), ttl: time.Second, quiet: quiet}, 6, length)
+		})
+	}
 }

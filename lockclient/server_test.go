@@ -145,8 +145,10 @@ func (s *redisServer) client(t testing.TB, change ...func(*lockclient.Config)) *
 }
 
 // admin is a plain client, to look and to break things.
-func (s *redisServer) admin() *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: s.addr})
+func (s *redisServer) admin() *redis.Client { return s.adminWith("") }
+
+func (s *redisServer) adminWith(password string) *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password})
 	s.t.Cleanup(func() { c.Close() })
 	return c
 }
