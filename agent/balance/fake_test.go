@@ -2,9 +2,10 @@ package balance_test
 
 import (
 	"encoding/json"
+	"io"
+	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // a test asks for. It lives in a bubble.
 type fakeAgent struct {
 	t    testing.TB
+	net  *testcluster.Net
 	host *testcluster.Host
 
 	mu       sync.Mutex
@@ -35,8 +37,9 @@ type fakeAgent struct {
 
 // newFakeAgent returns one that is up.
 func newFakeAgent(t testing.TB, peers ...string) *fakeAgent {
+	n := testcluster.NewNet(1, testcluster.Link{})
 	a := &fakeAgent{
-		t: t, host: testcluster.NewNet(1, testcluster.Link{}).Host("10.0.0.1"), instance: "1", index: 7,
+		t: t, net: n, host: n.Host("10.0.0.1"), instance: "1", index: 7,
 		peers: peers, joined: "pass", changed: make(chan struct{}), requests: map[string]int{},
 	}
 	a.up()
@@ -202,10 +205,40 @@ func names(w *balance.Watch) string {
 	return strings.Join(out, " ")
 }
 
-// served runs h as the peer called name on a port of its own.
-func served(t testing.TB, name string, h http.HandlerFunc) string {
-	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return name + "=" + strings.TrimPrefix(s.URL, "http://")
+// peer runs h as the peer called name on a host of its own, and returns it as
+// set wants it.
+func (a *fakeAgent) peer(name string, h http.Handler) string {
+	a.t.Helper()
+	host := a.net.Host("10.1.0." + strconv.Itoa(1+int(name[0]-'a')))
+	l, err := host.ListenContext(a.t.Context(), "tcp", ":80")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, ErrorLog: quiet}
+	go func() { _ = s.Serve(l) }()
+	a.t.Cleanup(func() { _ = s.Close() })
+	return name + "=" + host.String() + ":80"
+}
+
+// nobody is a peer that refuses connections.
+func (a *fakeAgent) nobody(name string) string {
+	return name + "=" + a.net.Host("10.1.0."+strconv.Itoa(1+int(name[0]-'a'))).String() + ":80"
+}
+
+// quiet is a log that nobody reads.
+var quiet = log.New(io.Discard, "", 0)
+
+// oneList answers like an agent that knows one peer and whose list never
+// changes.
+func oneList(hostPort string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v1/status":
+			_ = json.NewEncoder(w).Encode(api.Status{Schema: api.SchemaStatus, Node: api.StatusNode{Instance: "1"}})
+		case r.URL.Query().Get("index") == "1":
+			<-r.Context().Done()
+		default:
+			_ = json.NewEncoder(w).Encode(api.ServiceGroup{Name: "web", Index: 1, Instances: []api.ServiceInstance{instance("a=" + hostPort)}})
+		}
+	}
 }
