@@ -177,30 +177,87 @@ func minimalRights(t *testing.T) []any {
 	return rule
 }
 
+// moreRights are those that the package documentation gives behind lead.
+func moreRights(t *testing.T, lead string) []any {
+	t.Helper()
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(strings.Join(strings.Fields(strings.ReplaceAll(string(doc), "\n//", "")), " "), lead+" ")
+	if !ok {
+		t.Fatalf("the package documentation has no %q", lead)
+	}
+	rule, _, _ := strings.Cut(rest, ". ")
+	return words(strings.Fields(rule))
+}
+
+// commandsUsed are the names of the commands that servers have done.
+func commandsUsed(servers ...*redisServer) map[string]bool {
+	used := map[string]bool{}
+	for _, s := range servers {
+		for line := range strings.SplitSeq(fmt.Sprint(s.do("INFO", "commandstats")), "\n") {
+			if name, ok := strings.CutPrefix(strings.SplitN(line, ":", 2)[0], "cmdstat_"); ok {
+				used[name] = true
+			}
+		}
+	}
+	return used
+}
+
+// limited is a client's user with the given rights on servers.
+func limited(t *testing.T, rights []any, servers ...*redisServer) func(*lockclient.Config) {
+	t.Helper()
+	for _, s := range servers {
+		s.do(rights...)
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("SECRET"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func(cfg *lockclient.Config) { cfg.Username, cfg.PasswordFile = "peer", file }
+}
+
+// Options that need more rights work with those, and say so without.
+func TestRightsOfOptions(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		lead   string
+		change func(*lockclient.Config)
+		works  error
+	}{
+		{"With WaitReplicas also", func(cfg *lockclient.Config) { cfg.WaitReplicas, cfg.TTL = 1, time.Second }, lockclient.ErrNotReplicated},
+		{"With QuietAfterStart also", func(cfg *lockclient.Config) { cfg.QuietAfterStart = time.Millisecond }, nil},
+	} {
+		s := startRedis(t)
+		user := limited(t, minimalRights(t), s)
+		_, err := s.client(t, user, tt.change).TryAcquire(t.Context(), "demo")
+		var u *lockclient.UnavailableError
+		if !errors.As(err, &u) || u.Cause != lockclient.CausePermission {
+			t.Errorf("%s: without, got %v, want %q", tt.lead, err, lockclient.CausePermission)
+		}
+		s.do(append([]any{"ACL", "SETUSER", "peer"}, moreRights(t, tt.lead)...)...)
+		time.Sleep(1100 * time.Millisecond) // INFO counts in seconds
+		if _, err := s.client(t, user, tt.change).TryAcquire(t.Context(), "other"); !errors.Is(err, tt.works) {
+			t.Errorf("%s: got %v, want %v", tt.lead, err, tt.works)
+		}
+	}
+}
+
 // The rights in the documentation are enough, and none of them is too much.
 func TestMinimalRights(t *testing.T) {
 	t.Parallel()
 	rule := minimalRights(t)
 	s := startRedis(t)
-	s.do(rule...)
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte("SECRET"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	limited := func(cfg *lockclient.Config) { cfg.Username, cfg.PasswordFile = "peer", file }
-	useAll(t, s.client(t, limited), s.client(t, limited))
+	user := limited(t, rule, s)
+	useAll(t, s.client(t, user), s.client(t, user))
 	// And one that waits for longer than half its claim.
-	l := hold(t, s.client(t, limited), "long", lockclient.WithTTL(time.Second), lockclient.Shared())
-	next := later(t, s.client(t, limited), "long", lockclient.WithTTL(time.Second))
+	l := hold(t, s.client(t, user), "long", lockclient.WithTTL(time.Second), lockclient.Shared())
+	next := later(t, s.client(t, user), "long", lockclient.WithTTL(time.Second))
 	time.Sleep(700 * time.Millisecond)
 	l.Release(t.Context())
 	within(t, 5*time.Second, "the next", next)
-	used := map[string]bool{}
-	for line := range strings.SplitSeq(fmt.Sprint(s.do("INFO", "commandstats")), "\n") {
-		if name, ok := strings.CutPrefix(strings.SplitN(line, ":", 2)[0], "cmdstat_"); ok {
-			used[name] = true
-		}
-	}
+	used := commandsUsed(s)
 	// ZRANGEBYSCORE and the like are commands of their own.
 	for _, w := range rule {
 		if name, ok := strings.CutPrefix(fmt.Sprint(w), "+"); ok && !used[name] {
@@ -208,7 +265,7 @@ func TestMinimalRights(t *testing.T) {
 		}
 	}
 	s.do("ACL", "SETUSER", "peer", "resetchannels")
-	c := s.client(t, limited)
+	c := s.client(t, user)
 	l = hold(t, s.client(t), "demo")
 	defer l.Release(t.Context())
 	_, err := c.Acquire(t.Context(), "demo")
@@ -244,18 +301,15 @@ func TestCluster(t *testing.T) {
 	at := func(cfg *lockclient.Config) { cfg.URL = "redis+cluster://" + nodes[0].addr + "," + nodes[1].addr }
 	useAll(t, nodes[0].client(t, at), nodes[0].client(t, at))
 	// The same with the rights of the package documentation.
-	for _, n := range nodes {
-		n.do(append(minimalRights(t), "+spublish", "+ssubscribe", "+cluster|slots")...)
+	more := moreRights(t, "On a Cluster also")
+	user := limited(t, append(minimalRights(t), more...), nodes...)
+	useAll(t, nodes[0].client(t, at, user), nodes[0].client(t, at, user))
+	used := commandsUsed(nodes...)
+	for _, w := range more {
+		if name := strings.TrimPrefix(fmt.Sprint(w), "+"); !used[name] {
+			t.Errorf("%s is not needed: %v", w, used)
+		}
 	}
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte("SECRET"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	limited := func(cfg *lockclient.Config) {
-		at(cfg)
-		cfg.Username, cfg.PasswordFile = "peer", file
-	}
-	useAll(t, nodes[0].client(t, limited), nodes[0].client(t, limited))
 	// One lock on each node, and all of them listed.
 	c := nodes[0].client(t, at)
 	for i := range 30 {

@@ -54,6 +54,58 @@
 // Do not let Redis evict keys (maxmemory-policy noeviction, or a volatile one
 // would do it to locks): an evicted lock is a lock that anyone may take.
 //
+// # Faults
+//
+// What may befall, what becomes of who holds a lock and of who waits, and the tests
+// that show it: of this package unless another is named; on a real redis-server,
+// in virtual time, or both.
+//
+//	the holder is cut off, at any phase of       told before the next is granted            TestToldBeforeTheNext
+//	 a renewal
+//	a waiter is cut off                          costs others its claim; keeps its place    TestWaiterCutOff, TestWaiterLongCutOff
+//	a process is gone                            a waiter's costs nothing, a holder's the   TestProcessesGone
+//	                                             rest of its time to live
+//	the holder is stopped (SIGSTOP)              lost; stale writes refused; the new one    TestHolderStopped,
+//	                                             is left alone                              TestHistoryOfStoppedProcesses
+//	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant
+//	an answer comes late                         kept while a round trip is less than a     TestSlow, TestOneRoundTrip,
+//	                                             third of the time to live; waiters stay    TestLateGrantKeepsItsPlace
+//	Redis stalls for twice the time to live      told by the deadline; waiters stay         TestStalled
+//	Redis is cut off, its connections break      kept if it is back by the deadline         TestConnectionsReset, TestHistoryReal
+//	CLIENT KILL, of any kind                     kept; calls that broke are sent again      TestClientsKilled
+//	a proxy accepts and closes                   an error at once, few dials                TestCutAtOnce
+//	Redis is down for a minute                   errors at once, a dial a second, waiters   TestDownForAMinute,
+//	                                             stay                                       TestUpAndDownWhenIdle
+//	Redis is killed, comes back empty            told as soon as it is back; fences rise;   TestRestartedEmpty, TestToldOfRestart
+//	                                             waiters ask again
+//	 and grants at once                          two may hold until the first is told,      TestQuietAfterStart,
+//	                                             but with QuietAfterStart                   TestHistoryReal
+//	FLUSHALL                                     told by the next renewal; fences rise      TestFlushed, TestKeyTampered
+//	a key is deleted, or becomes a list          told by the next renewal; "wrong type"     TestKeyTampered
+//	SCRIPT FLUSH                                 nothing                                    TestScriptsFlushed
+//	released by force                            told in a round trip, the next is called   TestForceRelease, TestForcedAtOnce,
+//	                                                                                        TestForcedBeforeItsGrantIsSeen
+//	out of memory                                "out of memory"; kept; waiters stay        TestUnavailable, TestRefusedWhileHeld
+//	read-only, too few replicas                  "read-only"; lost by the deadline;         TestUnavailable, TestRefusedWhileHeld
+//	                                             waiters stay
+//	loading its data                             "loading"; kept if that ends in time       TestLoading, TestRefusals
+//	wrong password, or it is changed             "password", never shown, rarely tried;     TestWrongPassword, TestUnavailable,
+//	                                             waiters end                                TestRefusedWhileHeld
+//	a right is missing, or taken away            "permission"; waiters end                  TestMinimalRights, TestUnavailable,
+//	                                                                                        TestRefusedWhileHeld
+//	no agreement on TLS                          "tls"                                      TestTLS
+//	the clock of Redis is set by an hour         fences rise; set forward, all holds end    TestClockOfRedisSet
+//	failover, the grant was replicated           kept                                       TestSentinelHistory
+//	failover, the grant was missed               told by the deadline; the fence rises;     TestSentinelFailover,
+//	                                             granted again within seconds               TestSentinelHistory
+//	too few replicas confirm                     given back, ErrNotReplicated               TestWaitReplicas
+//	faults at random                             one holder at a time, fences rise:         TestHistoryVirtual, TestHistoryReal;
+//	                                             checked with porcupine                     TestLockUnderRedisFaults in testcluster
+//	Redis down under an agent                    gossip and page go on, and say so          TestRedisDown, TestRedisRefusesForAReason
+//	                                                                                        in testcluster
+//	`peer lock` is killed, stopped, its Redis    COMMAND and its children are dead before   TestLockDeadBeforeTheNext,
+//	 cut, while COMMAND traps TERM               the next begins                            TestLockTerminalClosed in cmd/peer
+//
 // # How it is kept
 //
 // Everything a lock has is in one hash slot, and every step is one script, named
@@ -86,6 +138,9 @@
 //	    +zrank +zscore +zpopmin +zcard +zremrangebyscore +hget +hset +hdel +hmget
 //	    +publish +subscribe +scan
 //
-// On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also
-// +wait, with QuietAfterStart +info. +scan is for List, +script|load saves a round trip after a restart.
+// On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also +wait.
+// With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe
+// +sentinel|get-master-addr-by-name +sentinel|sentinels. On Redis 6, which knows
+// no rights to parts of a command, write +script, +cluster and +sentinel.
+// +scan is for List, +script|load saves a round trip after a restart.
 package lockclient

@@ -113,7 +113,11 @@ func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	const ttl = 3 * time.Second
-	at := func(cfg *lockclient.Config) { cfg.URL, cfg.TTL = p.url(), ttl }
+	rights := moreRights(t, "A Sentinel's user needs")
+	p.sentinel.do(append([]any{"ACL", "SETUSER", "looker", "on", ">SECRET"}, rights...)...)
+	at := func(cfg *lockclient.Config) {
+		cfg.URL, cfg.TTL = p.url()+"?sentinel_username=looker&sentinel_password=SECRET", ttl
+	}
 	a, b := p.primary.client(t, at), p.primary.client(t, at)
 	useAll(t, a, b)
 	p.deafen()
@@ -138,6 +142,9 @@ func TestSentinelFailover(t *testing.T) {
 	}
 	if _, err := b.TryAcquire(t.Context(), "other"); err != nil {
 		t.Error(err)
+	}
+	if denied := fmt.Sprint(p.sentinel.do("ACL", "LOG")); strings.Contains(denied, "looker") {
+		t.Errorf("the Sentinel refused something: %s", denied)
 	}
 }
 
