@@ -88,7 +88,7 @@ func runElect(inv *invocation) error {
 			inv.note("elected %s, fence %d: %s runs here", cell(call.name), held.Fence(), cell(call.commandName()))
 			err = inv.runHolding(held, call, sigs)
 		}
-		if !restart || err == nil || asked.Load() || !worthAnother(err, elected) {
+		if !restart || err == nil || asked.Load() != 0 || !worthAnother(err, elected) {
 			if !elected {
 				bye = farewell
 			}
@@ -107,17 +107,17 @@ func runElect(inv *invocation) error {
 }
 
 // electSignals returns the channel of signals for one campaign after another,
-// and whether somebody has asked to end: a signal that COMMAND ends by does not
+// and the one by which somebody has asked to end, or 0: a signal that COMMAND ends by does not
 // ask for another COMMAND. It is not undone: the process ends next.
-func electSignals() (sigs chan os.Signal, asked *atomic.Bool) {
+func electSignals() (sigs chan os.Signal, asked *atomic.Int32) {
 	all := make(chan os.Signal, 16)
 	catch(all, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	catch(make(chan os.Signal, 1), syscall.SIGPIPE)
-	sigs, asked = make(chan os.Signal, 16), new(atomic.Bool)
+	sigs, asked = make(chan os.Signal, 16), new(atomic.Int32)
 	go func() { // to the end of the process
 		for s := range all {
 			if ends(s) {
-				asked.Store(true)
+				asked.Store(int32(s.(syscall.Signal)))
 			}
 			sigs <- s
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -113,7 +114,7 @@ func (inv *invocation) manual(w io.Writer, v *verb) error {
 	codes := append([]int{exitError, exitUsage}, v.exits...)
 	slices.Sort(codes)
 	if v.command {
-		fmt.Fprint(w, "  COMMAND's own, if it ran and the lock was held until it ended; else\n")
+		fmt.Fprintf(w, "  %s; else\n", cmp.Or(v.ends, "COMMAND's own, if it ran and the lock was held until it ended"))
 	} else {
 		codes = append([]int{exitOK}, codes...)
 	}

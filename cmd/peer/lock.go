@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -76,6 +77,8 @@ type lockCall struct {
 	ttl       time.Duration
 	grace     time.Duration
 	onTimeout int
+	env       []string // beside our own
+	stdin     *os.File // nil: our own
 }
 
 // lockCall checks the command line, and that there is such a COMMAND: nobody
@@ -105,28 +108,45 @@ func (inv *invocation) lockCall() (lockCall, error) {
 	switch {
 	case call.wait < 0:
 		return call, inv.usage("--wait %v: want 0 or more; leave it out to wait for ever", call.wait)
-	case call.ttl < lockclient.MinTTL || call.ttl > lockclient.MaxTTL:
-		return call, inv.usage("--ttl %v: want %v to %v", call.ttl, lockclient.MinTTL, lockclient.MaxTTL)
 	case call.onTimeout < 0 || call.onTimeout > 255:
 		return call, inv.usage("--exit-on-timeout %d: want 0 to 255", call.onTimeout)
+	}
+	err := inv.checkLease(&call)
+	if err != nil {
+		return call, err
+	}
+	call.path, err = inv.findCommand(call.argv[0])
+	return call, err
+}
+
+// checkLease checks --ttl and --grace, and sets the one that follows from the
+// other.
+func (inv *invocation) checkLease(call *lockCall) error {
+	switch {
+	case call.ttl < lockclient.MinTTL || call.ttl > lockclient.MaxTTL:
+		return inv.usage("--ttl %v: want %v to %v", call.ttl, lockclient.MinTTL, lockclient.MaxTTL)
 	case !inv.has("grace"):
 		call.grace = min(defaultGrace, call.ttl/3)
 	case call.grace < minGrace || call.grace > call.ttl/2:
-		return call, inv.usage("--grace %v: want %v to half of --ttl, which is %v: the lock is renewed at a third of it", call.grace, minGrace, call.ttl/2)
+		return inv.usage("--grace %v: want %v to half of --ttl, which is %v: the lock is renewed at a third of it", call.grace, minGrace, call.ttl/2)
 	}
-	var err error
-	call.path, err = exec.LookPath(call.argv[0])
+	return nil
+}
+
+// findCommand returns the path of COMMAND.
+func (inv *invocation) findCommand(name string) (string, error) {
+	path, err := exec.LookPath(name)
 	switch {
 	case err == nil, errors.Is(err, exec.ErrDot):
-		return call, nil
+		return path, nil
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return call, withCode(exitNotFound, errors.New(inv.verb.name+": COMMAND "+call.argv[0]+" was not found"))
+		return "", withCode(exitNotFound, errors.New(inv.verb.name+": COMMAND "+name+" was not found"))
 	}
 	var ee *exec.Error
 	if errors.As(err, &ee) {
 		err = ee.Err
 	}
-	return call, withCode(exitNotRunnable, errors.New(inv.verb.name+": COMMAND "+call.argv[0]+" cannot be run: "+err.Error()))
+	return "", withCode(exitNotRunnable, errors.New(inv.verb.name+": COMMAND "+name+" cannot be run: "+err.Error()))
 }
 
 // commandName is what others are shown of COMMAND: never its arguments.

@@ -224,20 +224,16 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		Title:    call.name,
 		Path:     call.path,
 		Args:     call.argv,
-		Env:      commandEnv(inv.environ, held),
+		Env:      append(commandEnv(inv.environ, held), call.env...),
+		Stdin:    call.stdin,
 		Grace:    call.grace,
 		Deadline: held.Deadline(),
 	})
 	if err != nil {
 		inv.release(held)
-		var se *guard.StartError
-		if errors.As(err, &se) {
-			return withCode(se.Code, fmt.Errorf("%s: COMMAND %s cannot be run: %w", inv.verb.name, call.argv[0], se.Err))
-		}
-		return fmt.Errorf("%s: %w", inv.verb.name, err)
+		return inv.notStarted(call, err)
 	}
-	signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
-	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
+	heedTerminal(sigs)
 	lost := inv.follow(held, call, g, sigs)
 	res, gerr := g.Result()
 	if !lost && !res.Stopped {
@@ -263,6 +259,21 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		return withCode(res.Code, nil)
 	}
 	return nil
+}
+
+// notStarted says why COMMAND does not run.
+func (inv *invocation) notStarted(call lockCall, err error) error {
+	var se *guard.StartError
+	if errors.As(err, &se) {
+		return withCode(se.Code, fmt.Errorf("%s: COMMAND %s cannot be run: %w", inv.verb.name, call.argv[0], se.Err))
+	}
+	return fmt.Errorf("%s: %w", inv.verb.name, err)
+}
+
+// heedTerminal catches what a terminal sends to who has a COMMAND running.
+func heedTerminal(sigs chan os.Signal) {
+	signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
+	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
 }
 
 func (inv *invocation) release(held *lockclient.Lock) error {
@@ -306,24 +317,36 @@ func (inv *invocation) follow(held *lockclient.Lock, call lockCall, g *guard.Gua
 // suspend stops this process as the terminal has stopped COMMAND, if there is
 // a shell that would continue it.
 func (inv *invocation) suspend(held *lockclient.Lock, call lockCall, g *guard.Guard, _ syscall.Signal) {
+	stopSelf(g, func() {
+		left := time.Until(held.Deadline()) - call.grace
+		inv.note("suspended; the lock %s is lost unless it goes on within %s", cell(call.name), short(left))
+	})
+}
+
+// stopSelf stops this process after calling first, or has COMMAND go on when
+// nobody is there who would continue us.
+func stopSelf(g *guard.Guard, first func()) {
 	mine, err := unix.Getsid(0)
 	parents, perr := unix.Getsid(os.Getppid())
 	if err != nil || perr != nil || mine != parents {
 		g.Signal(syscall.SIGCONT)
 		return
 	}
-	left := time.Until(held.Deadline()) - call.grace
-	inv.note("suspended; the lock %s is lost unless it goes on within %s", cell(call.name), short(left))
+	first()
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 }
 
 // commandEnv is COMMAND's environment: ours, without secrets, with the lock.
 func commandEnv(environ []string, held *lockclient.Lock) []string {
-	env := slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+	return append(openEnv(environ), "PEER_LOCK_NAME="+held.Name(), fmt.Sprintf("PEER_LOCK_FENCE=%d", held.Fence()))
+}
+
+// openEnv is the environment without secrets, and without a lock.
+func openEnv(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
 		k, _, _ := strings.Cut(kv, "=")
 		return isSecret(k) || k == "PEER_LOCK_NAME" || k == "PEER_LOCK_FENCE"
 	})
-	return append(env, "PEER_LOCK_NAME="+held.Name(), fmt.Sprintf("PEER_LOCK_FENCE=%d", held.Fence()))
 }
 
 // isSecret says whether a variable of ours may hold a password, a token or a

@@ -35,6 +35,7 @@ type verb struct {
 	long     string // the paragraphs of its own help
 	examples string // one a line, each with its comment above
 	exits    []int  // beyond 0, 1 and 64
+	ends     string // instead of the line about COMMAND's own exit code
 	group    string // heading in `peer help`; hidden when empty
 	flags    []cli.Flag
 	min, max int      // arguments; max < 0 means any number
@@ -73,7 +74,7 @@ func (inv *invocation) note(format string, a ...any) {
 func verbs() []*verb {
 	all := []*verb{
 		agentVerb(), devVerb(),
-		statusVerb(), membersVerb(), nextVerb(), servicesVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
+		statusVerb(), membersVerb(), nextVerb(), servicesVerb(), watchVerb(), eventsVerb(), rttVerb(), joinVerb(), leaveVerb(), forgetVerb(),
 		lockVerb(), electVerb(), locksVerb(), unlockVerb(),
 		configVerb(), keygenVerb(), keyringVerb(), completionVerb(), versionVerb(), helpVerb(),
 	}

@@ -44,6 +44,7 @@ type Config struct {
 	Path     string        // of the executable, as exec.LookPath found it
 	Args     []string      // with the name it was called by first
 	Env      []string      // of the command
+	Stdin    *os.File      // of the command; nil means this process's own
 	Grace    time.Duration // between TERM and KILL
 	Deadline time.Time     // no descendant of the command runs after it
 }
@@ -84,9 +85,9 @@ type Guard struct {
 	err    error
 }
 
-// Start runs cfg's command under a guard and returns when it runs. Standard
-// input, output and error are this process's own, as are all other descriptors
-// that it inherited. A command that cannot be started is a *StartError.
+// Start runs cfg's command under a guard and returns when it runs. Its
+// output and error, and its input unless cfg says otherwise, are this process's
+// own, as are all other descriptors that it inherited. A command that cannot be started is a *StartError.
 //
 // On Linux the calling process becomes the subreaper of its descendants.
 func Start(cfg Config) (*Guard, error) {

@@ -43,11 +43,15 @@ func launch(cfg Config, orders, reports *os.File) (int, error) {
 		defer unix.Close(fd)
 		nums = append(nums, strconv.Itoa(fd))
 	}
+	stdin := uintptr(0)
+	if cfg.Stdin != nil {
+		stdin = cfg.Stdin.Fd()
+	}
 	// Below package os, because an os.File would change the mode of descriptors
 	// that are not ours alone.
 	pid, _, err := syscall.StartProcess(self, []string{Name, cfg.Title}, &syscall.ProcAttr{
 		Env:   append(cfg.Env[:len(cfg.Env):len(cfg.Env)], pipesVar+"="+strings.Join(nums, ",")),
-		Files: []uintptr{0, 1, 2},
+		Files: []uintptr{stdin, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
