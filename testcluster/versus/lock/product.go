@@ -17,6 +17,7 @@ type product struct {
 	// signals says that it tells a holder of the loss of a lock.
 	signals bool
 	open    func(addr string, ttl time.Duration) (client, error)
+	asIs    func(addr string, ttl time.Duration) (client, error) // with a default that open had to change
 }
 
 // client is one user of a Redis, with connections of its own.
@@ -39,7 +40,7 @@ var products = []product{
 	{name: ours, module: "github.com/peerhq/peer", sends: []string{"evalsha", "eval", "ping"}, signals: true, open: openOurs},
 	{name: "redsync", module: "github.com/go-redsync/redsync/v4", sends: []string{"set", "evalsha", "eval"}, open: openRedsync},
 	{name: "redislock", module: "github.com/bsm/redislock", sends: []string{"evalsha", "eval"}, open: openRedislock},
-	{name: "rueidislock", module: "github.com/redis/rueidis", sends: []string{"evalsha", "eval", "ping"}, signals: true, open: openRueidislock},
+	{name: "rueidislock", module: "github.com/redis/rueidis", sends: []string{"evalsha", "eval", "ping"}, signals: true, open: openRueidislock, asIs: openRueidislockAsIs},
 	{name: raw, module: "github.com/redis/go-redis/v9", sends: []string{"set", "evalsha", "eval"}, open: openRaw},
 }
 

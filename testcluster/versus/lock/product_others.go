@@ -106,12 +106,27 @@ func (c *redislockClient) close() { c.rdb.Close() }
 
 type rueidislockClient struct{ locker rueidislock.Locker }
 
+// patience is how long an attempt of rueidislock may take. With its default, 20
+// ms, it waits for ever for a lock that is free as soon as one takes longer,
+// which on a busy machine does happen.
+const patience = time.Second
+
 func openRueidislock(addr string, ttl time.Duration) (client, error) {
+	return newRueidislock(addr, ttl, patience)
+}
+
+// openRueidislockAsIs opens one with that default.
+func openRueidislockAsIs(addr string, ttl time.Duration) (client, error) {
+	return newRueidislock(addr, ttl, 0)
+}
+
+func newRueidislock(addr string, ttl, patience time.Duration) (client, error) {
 	l, err := rueidislock.NewLocker(rueidislock.LockerOption{
 		ClientOption:   rueidis.ClientOption{InitAddress: []string{addr}},
 		KeyMajority:    1,
 		NoLoopTracking: true,
 		KeyValidity:    ttl,
+		TryNextAfter:   patience,
 	})
 	if err != nil {
 		return nil, err
