@@ -11,6 +11,8 @@ import (
 	"github.com/peerhq/peer/testcluster"
 )
 
+func long() bool { return os.Getenv("PEER_TEST_LONG") != "" }
+
 // TestScale lives through a cluster's life at growing sizes, on links of 1 ms,
 // where every time is exact. 512 and 1,000 members, which are not cut in halves,
 // take minutes of real time and some gigabytes, and run on demand:
@@ -19,7 +21,7 @@ import (
 func TestScale(t *testing.T) {
 	sizes := []int{8, 32, 128}
 	switch {
-	case os.Getenv("PEER_TEST_LONG") != "":
+	case long():
 		sizes = append(sizes, 512, 1000)
 	case testcluster.RaceDetector:
 		sizes = sizes[:2]
@@ -27,6 +29,30 @@ func TestScale(t *testing.T) {
 	}
 	for _, n := range sizes {
 		t.Run(fmt.Sprint(n), func(t *testing.T) { inWorld(t, func(t *testing.T, w *world) { scale(t, w, n) }) })
+	}
+}
+
+// idleBytes a second may a peer send at any size. The headers of the watch
+// streams' bytes come on top, some 700 bytes a second, also at any size.
+const idleBytes = 1300
+
+// idle measures what the peers send while nothing happens.
+func idle(t *testing.T, ps []*peer) {
+	sent := func() (sum uint64) {
+		for _, p := range ps {
+			c := p.host.Counters()
+			sum += c.PacketBytes + 28*c.Packets + c.StreamBytes
+		}
+		return sum
+	}
+	time.Sleep(time.Minute) // what a start has to repeat is over
+	before := sent()
+	const lasts = 3 * time.Minute
+	time.Sleep(lasts)
+	rate := float64(sent()-before) / lasts.Seconds() / float64(len(ps))
+	t.Logf("idle, each sends %.0f bytes a second", rate)
+	if rate > idleBytes {
+		t.Errorf("idle, each sends %.0f bytes a second, want at most %d", rate, idleBytes)
 	}
 }
 
@@ -41,6 +67,9 @@ func scale(t *testing.T, w *world, n int) {
 	})
 	t.Logf("%d started at once: all saw all after %v", n, took)
 	time.Sleep(15 * time.Second)
+	if n <= 32 || long() {
+		idle(t, ps)
+	}
 
 	ps = append(ps, w.start("late", n, seeds(n/2)))
 	limit := 100 * time.Millisecond
@@ -88,10 +117,10 @@ func scale(t *testing.T, w *world, n int) {
 		}
 	}
 	w.net.Cut(a, b)
-	time.Sleep(2 * time.Minute)
+	time.Sleep(time.Minute)
 	w.net.Heal()
 	took = w.within(wide*3*time.Second, "whole again", func() bool {
 		return all(ps, func(p *peer) bool { return p.View().Count(cluster.Alive) == len(ps) })
 	})
-	t.Logf("cut in halves for 2 minutes: whole %v after", took)
+	t.Logf("cut in halves for a minute: whole %v after", took)
 }
