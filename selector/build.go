@@ -60,7 +60,7 @@ func (s *Selector[T]) build(old *ring[T]) (next *ring[T], from int, follow []int
 	next.steady = s.name == "" && next.due == 0
 	next.plain = next.steady && next.size > 0 && !s.draws()
 	if next.plain && next.slots == nil {
-		next.quick = uint64(next.size)
+		next.quick = next.peers[:next.size]
 	}
 	return next, from, old.follow(next, from, x.builds)
 }

@@ -56,10 +56,7 @@ func (c *Cursor[T]) next() (T, error) {
 // next mark on the circle, where marks stay.
 func (c *Cursor[T]) move(to *ring[T]) {
 	old, at := c.ring, c.at
-	c.ring, c.at, c.quick = to, 0, nil
-	if to.quick != 0 {
-		c.quick = to.peers[:to.pool]
-	}
+	c.ring, c.at, c.quick = to, 0, to.quick
 	if to.size == 0 || old.size == 0 {
 		return
 	}

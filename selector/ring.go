@@ -14,7 +14,7 @@ type ring[T any] struct {
 	// the bit closed set no more turns are given here, and heir gives them.
 	turn  atomic.Uint64
 	heir  atomic.Pointer[ring[T]]
-	quick uint64   // size when it is plain and has no slots, otherwise 0
+	quick []T      // those in the rotation when it is plain and has no slots, otherwise empty
 	peers []T      // those in the rotation first, then the others in order of tier
 	slots []uint32 // whose the positions are; nil: one each, in the order of peers
 	size  int      // positions

@@ -41,16 +41,16 @@ func New[T any](cfg Config[T]) *Selector[T] {
 func (s *Selector[T]) Next() (T, error) {
 	// This is take, twice: for equal turns, and for turns by weight.
 	r := s.ring.Load()
-	for n := r.quick; n != 0; n = r.quick {
+	for peers := r.quick; len(peers) != 0; peers = r.quick {
 		t := r.turn.Add(1) - 1
-		if t < closed {
-			return r.peers[t%n], nil
+		if int64(t) >= 0 { // t < closed
+			return peers[t%uint64(len(peers))], nil
 		}
 		r = r.heir.Load()
 	}
 	for r.plain {
 		t := r.turn.Add(1) - 1
-		if t < closed {
+		if int64(t) >= 0 {
 			return r.peers[r.owner(int(t%uint64(r.size)))], nil
 		}
 		r = r.heir.Load()
