@@ -31,7 +31,8 @@ func (c *Cluster) audience() (to []Member, absent []string) {
 		}
 	}
 	for name, p := range lost {
-		if p.State != Left {
+		asked := slices.ContainsFunc(to, func(m Member) bool { return m.Name == name })
+		if p.State != Left && !asked {
 			absent = append(absent, name)
 		}
 	}
