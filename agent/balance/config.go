@@ -42,7 +42,7 @@ type Config struct {
 	Home string
 	// Tune may change the selector's configuration further, such as Cooldown,
 	// SlowStart or the rule for Self. Default: nothing.
-	Tune func(*selector.Config[Peer])
+	Tune func(*selector.Config[*Peer])
 
 	// OnChange is called with each new view that has other peers than the last,
 	// the first included, and when the agent goes away or comes back: Err tells.

@@ -68,7 +68,7 @@ func (tryTimeoutError) Temporary() bool { return true }
 
 // Try is one sending of a request to one peer.
 type Try struct {
-	Peer   Peer
+	Peer   *Peer
 	Status int           // of an answer that counts as failure; 0 without one
 	Err    error         // why there was no answer; nil with one
 	Took   time.Duration // to the answer's header, or to the error

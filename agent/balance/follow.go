@@ -114,7 +114,7 @@ func (f *follower) hello(ctx context.Context) error {
 type answer struct {
 	index uint64
 	known int
-	peers []Peer
+	peers []*Peer
 }
 
 // read asks for the list, once it is newer than index.
@@ -189,7 +189,7 @@ func (f *follower) take(ctx context.Context, a answer) error {
 	f.settling = false
 	now := time.Now()
 	v := View{Service: old.Service, Peers: a.peers, Known: a.known, Index: a.index, Instance: f.instance, Changed: old.Changed, Heard: now}
-	changed := old.Changed.IsZero() || !slices.EqualFunc(a.peers, old.Peers, Peer.same)
+	changed := old.Changed.IsZero() || !slices.EqualFunc(a.peers, old.Peers, (*Peer).same)
 	if changed {
 		v.Changed = now
 	}
@@ -214,7 +214,7 @@ func (f *follower) joined(ctx context.Context) (why, serr error) {
 }
 
 // covers says whether everybody of old is in peers, both sorted.
-func covers(peers, old []Peer) bool {
+func covers(peers, old []*Peer) bool {
 	i := 0
 	for _, p := range old {
 		for i < len(peers) && peers[i].Name < p.Name {

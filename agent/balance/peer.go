@@ -12,7 +12,7 @@ import (
 )
 
 // Peer is somebody whose turn it may be: an instance of a service, or a member.
-// What it refers to is shared and must not be changed.
+// All who are handed it share it: it must not be changed.
 type Peer struct {
 	Name       string // of the member that it is or runs beside
 	Addr       string // without the port
@@ -31,19 +31,19 @@ type Peer struct {
 }
 
 // HostPort is where p listens, as net.Dial wants it.
-func (p Peer) HostPort() string {
+func (p *Peer) HostPort() string {
 	if p.hostPort != "" {
 		return p.hostPort
 	}
 	return net.JoinHostPort(p.Addr, strconv.Itoa(int(p.Port)))
 }
 
-func (p Peer) name() string { return p.Name }
+func (p *Peer) name() string { return p.Name }
 
-func (p Peer) warns() bool { return p.Health == "warning" }
+func (p *Peer) warns() bool { return p.Health == "warning" }
 
 // same says whether p is as q is; round trips do not count.
-func (p Peer) same(q Peer) bool {
+func (p *Peer) same(q *Peer) bool {
 	return p.Name == q.Name && p.hostPort == q.hostPort && p.Service == q.Service && p.Weight == q.Weight &&
 		p.Health == q.Health && p.Self == q.Self && p.home == q.home &&
 		slices.Equal(p.Tags, q.Tags) && maps.Equal(p.Meta, q.Meta) && maps.Equal(p.MemberTags, q.MemberTags)
@@ -67,14 +67,14 @@ func (c Config) admits(p *Peer, home string) bool {
 }
 
 // ofInstances returns whom c wants of a service, sorted by name.
-func (c Config) ofInstances(instances []api.ServiceInstance, home string) []Peer {
-	out := make([]Peer, 0, len(instances))
+func (c Config) ofInstances(instances []api.ServiceInstance, home string) []*Peer {
+	out := make([]*Peer, 0, len(instances))
 	for _, i := range instances {
-		p := Peer{
+		p := &Peer{
 			Name: i.Node, Addr: i.Addr, Port: i.Port, Service: c.Service, Tags: i.Tags, Meta: i.Meta,
 			MemberTags: i.NodeTags, Weight: i.Weight, Health: i.Health, RTT: ofMillis(i.RTTMS), Self: i.Self,
 		}
-		if i.Eligible && c.admits(&p, home) {
+		if i.Eligible && c.admits(p, home) {
 			out = append(out, p)
 		}
 	}
@@ -82,26 +82,26 @@ func (c Config) ofInstances(instances []api.ServiceInstance, home string) []Peer
 }
 
 // ofMembers returns whom c wants of all members, sorted by name.
-func (c Config) ofMembers(members []api.Member, home string) []Peer {
-	out := make([]Peer, 0, len(members))
+func (c Config) ofMembers(members []api.Member, home string) []*Peer {
+	out := make([]*Peer, 0, len(members))
 	for _, m := range members {
 		host, port, err := net.SplitHostPort(m.Addr)
 		n, perr := strconv.ParseUint(port, 10, 16)
 		if err != nil || perr != nil {
 			continue // nobody can be sent there
 		}
-		p := Peer{
+		p := &Peer{
 			Name: m.Name, Addr: host, Port: uint16(n), MemberTags: m.Tags, Weight: 1, RTT: ofMillis(m.RTTMS), Self: m.Self,
 		}
-		if m.Eligible && c.admits(&p, home) {
+		if m.Eligible && c.admits(p, home) {
 			out = append(out, p)
 		}
 	}
 	return sorted(out)
 }
 
-func sorted(peers []Peer) []Peer {
-	slices.SortFunc(peers, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
+func sorted(peers []*Peer) []*Peer {
+	slices.SortFunc(peers, func(a, b *Peer) int { return strings.Compare(a.Name, b.Name) })
 	return peers
 }
 

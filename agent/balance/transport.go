@@ -36,7 +36,7 @@ import (
 // https without a Base the peers' certificates are checked for that name too; a
 // Base of one's own must have it as TLSClientConfig.ServerName.
 //
-// Its fields must not be changed once it is used. It starts no goroutine.
+// Its fields must not be changed once it is used.
 type Transport struct {
 	// Services are the hosts that are services, by name. A port in such a URL is
 	// an error: each instance has its own.
@@ -189,10 +189,10 @@ func (c *call) do() (*http.Response, error) {
 var errWaited = errors.New("nobody came in time")
 
 // first takes a turn, and waits for somebody if it may.
-func (c *call) first() (selector.Turn[Peer], error) {
+func (c *call) first() (selector.Turn[*Peer], error) {
 	ctx := c.req.Context()
 	if ctx.Err() != nil {
-		return selector.Turn[Peer]{}, context.Cause(ctx)
+		return selector.Turn[*Peer]{}, context.Cause(ctx)
 	}
 	want := c.want()
 	turn, err := c.w.Take(want)
@@ -235,8 +235,8 @@ func (c *call) want() selector.Want {
 }
 
 // next takes a turn of another peer, if the request may be sent again after try.
-func (c *call) next(try Try) (selector.Turn[Peer], bool) {
-	var none selector.Turn[Peer]
+func (c *call) next(try Try) (selector.Turn[*Peer], bool) {
+	var none selector.Turn[*Peer]
 	switch {
 	case len(c.tried) >= c.t.attempts(), c.req.Context().Err() != nil, try.ours:
 		return none, false
@@ -256,7 +256,7 @@ func (c *call) next(try Try) (selector.Turn[Peer], bool) {
 
 // try sends the request to one peer and reports what comes of it. Of an answer
 // that counts as failure both are returned.
-func (c *call) try(turn selector.Turn[Peer]) (*http.Response, Try) {
+func (c *call) try(turn selector.Turn[*Peer]) (*http.Response, Try) {
 	try := Try{Peer: turn.Peer}
 	body, err := c.body.next()
 	if err != nil {
@@ -311,7 +311,7 @@ func (c *call) try(turn selector.Turn[Peer]) (*http.Response, Try) {
 }
 
 // finish ends the turn of a try whose answer has been read, or has broken off.
-func (c *call) finish(turn selector.Turn[Peer], err error, took time.Duration) {
+func (c *call) finish(turn selector.Turn[*Peer], err error, took time.Duration) {
 	if err != nil && c.req.Context().Err() != nil {
 		turn.Cancel()
 		return
@@ -320,7 +320,7 @@ func (c *call) finish(turn selector.Turn[Peer], err error, took time.Duration) {
 }
 
 // blame ends the turn of a try that failed without an answer.
-func (c *call) blame(turn selector.Turn[Peer], try Try) {
+func (c *call) blame(turn selector.Turn[*Peer], try Try) {
 	ended := c.req.Context().Err()
 	if try.ours || ended != nil && (!errors.Is(ended, context.DeadlineExceeded) || len(c.tried) > 0) {
 		turn.Cancel()

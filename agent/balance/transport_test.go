@@ -141,7 +141,7 @@ func request(method string, body io.Reader) *http.Request {
 }
 
 // standing returns how the peer called name stands.
-func (f *farm) standing(name string) selector.Standing[balance.Peer] {
+func (f *farm) standing(name string) selector.Standing[*balance.Peer] {
 	f.t.Helper()
 	for _, s := range f.web.Explain(selector.Want{}) {
 		if s.ID == name {
@@ -149,7 +149,7 @@ func (f *farm) standing(name string) selector.Standing[balance.Peer] {
 		}
 	}
 	f.t.Fatalf("nobody is called %s", name)
-	return selector.Standing[balance.Peer]{}
+	return selector.Standing[*balance.Peer]{}
 }
 
 // balanced fails when a body of an answer was not closed, or a turn not ended.
@@ -459,9 +459,14 @@ func TestGivingUp(t *testing.T) {
 			defer cancel()
 			closed := &closing{Reader: strings.NewReader("body")}
 			req := request("PUT", closed).WithContext(ctx)
+			req.GetBody = func() (io.ReadCloser, error) { return http.NoBody, nil }
 			_, err := f.send(req)
 			if !errors.Is(err, c.err) {
 				t.Errorf("got %v, want %v", err, c.err)
+			}
+			var tried *balance.TriedError
+			if errors.As(err, &tried) && len(tried.Tries) != 1 {
+				t.Errorf("another peer was tried: %v", err)
 			}
 			synctest.Wait()
 			if hits := f.took(); len(hits) != c.hits {
@@ -522,6 +527,27 @@ func TestTryTimeout(t *testing.T) {
 			t.Errorf("it was asked again and again: %s", hits)
 		}
 		f.balanced()
+	})
+}
+
+// Nothing is sent to a peer that can not be dialled, however it can not: then
+// any request may go to another one.
+func TestNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t, nil, nil, answer(200))
+		f.net.Isolate(f.net.Host("10.1.0.1"))
+		f.tr.Base = f.tr.Base.(counting).RoundTripper
+		f.tr.TryTimeout = time.Second
+		for range 2 {
+			body := io.NopCloser(strings.NewReader("body"))
+			if got, err := f.send(request("POST", body)); err != nil || got != "200 by b" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		}
+		expect(t, "what was seen", strings.Join(f.took(), ","), "b POST body,b POST body")
+		if f.standing("a").Strikes != 1 {
+			t.Errorf("a: %+v", f.standing("a"))
+		}
 	})
 }
 

@@ -5,9 +5,9 @@ import "time"
 // View is what a Watch knows at one moment. It is never changed: a later one
 // takes its place.
 type View struct {
-	Service string // "" for members
-	Peers   []Peer // whom it hands out, sorted by name; not to be changed
-	Known   int    // all that the agent knows of, well or not, with the tags or without
+	Service string  // "" for members
+	Peers   []*Peer // whom it hands out, sorted by name; not to be changed
+	Known   int     // all that the agent knows of, well or not, with the tags or without
 
 	Index    uint64    // of the agent's answer
 	Instance string    // the start of the agent that the view is of, 16 hex digits

@@ -19,7 +19,7 @@ type Watch struct {
 	cfg    Config
 	client *api.Client
 	owned  bool // client is ours to close
-	peers  *selector.Selector[Peer]
+	peers  *selector.Selector[*Peer]
 
 	view  atomic.Pointer[View] // never nil
 	first chan struct{}        // closed with the first view
@@ -53,18 +53,18 @@ func Start(cfg Config) (*Watch, error) {
 }
 
 // selector says how to read a Peer.
-func (c Config) selector() selector.Config[Peer] {
-	s := selector.Config[Peer]{
-		ID:      Peer.name,
+func (c Config) selector() selector.Config[*Peer] {
+	s := selector.Config[*Peer]{
+		ID:      (*Peer).name,
 		Seed:    c.Seed,
 		Policy:  c.Policy,
-		Weight:  func(p Peer) int { return max(p.Weight, 1) },
-		Standby: Peer.warns,
-		RTT:     func(p Peer) time.Duration { return p.RTT },
+		Weight:  func(p *Peer) int { return max(p.Weight, 1) },
+		Standby: (*Peer).warns,
+		RTT:     func(p *Peer) time.Duration { return p.RTT },
 	}
 	if c.ZoneTag != "" {
 		s.Home = "home"
-		s.Zone = func(p Peer) string {
+		s.Zone = func(p *Peer) string {
 			if p.home {
 				return "home"
 			}
@@ -105,7 +105,7 @@ func (w *Watch) Ready(ctx context.Context) error {
 
 // Next takes a turn and returns the peer whose turn it is. Nobody is a
 // *NoPeersError.
-func (w *Watch) Next() (Peer, error) {
+func (w *Watch) Next() (*Peer, error) {
 	p, err := w.peers.Next()
 	if err != nil {
 		err = w.nobody(err)
@@ -114,7 +114,7 @@ func (w *Watch) Next() (Peer, error) {
 }
 
 // NextFor is Next for a key, under the policy ByKey.
-func (w *Watch) NextFor(key string) (Peer, error) {
+func (w *Watch) NextFor(key string) (*Peer, error) {
 	p, err := w.peers.NextFor(key)
 	if err != nil {
 		err = w.nobody(err)
@@ -124,7 +124,7 @@ func (w *Watch) NextFor(key string) (Peer, error) {
 
 // NextWait is Next that waits until there is somebody, or until ctx ends; then
 // the error is a *NoPeersError that unwraps to the cause.
-func (w *Watch) NextWait(ctx context.Context) (Peer, error) {
+func (w *Watch) NextWait(ctx context.Context) (*Peer, error) {
 	p, err := w.peers.NextWait(ctx)
 	if err != nil {
 		err = w.nobody(err)
@@ -133,7 +133,7 @@ func (w *Watch) NextWait(ctx context.Context) (Peer, error) {
 }
 
 // Take takes a turn that counts as load of its peer until it is done.
-func (w *Watch) Take(want selector.Want) (selector.Turn[Peer], error) {
+func (w *Watch) Take(want selector.Want) (selector.Turn[*Peer], error) {
 	t, err := w.peers.Take(want)
 	if err != nil {
 		err = w.nobody(err)
@@ -143,18 +143,18 @@ func (w *Watch) Take(want selector.Want) (selector.Turn[Peer], error) {
 
 // All takes a turn each time it is ranged over, and yields each peer once, in
 // the order in which to try them.
-func (w *Watch) All() iter.Seq[Peer] { return w.peers.All() }
+func (w *Watch) All() iter.Seq[*Peer] { return w.peers.All() }
 
 // Report tells how a request to p has gone: after a failure it is left alone for
 // a while, as long as others are left.
-func (w *Watch) Report(p Peer, err error, latency time.Duration) { w.peers.Report(p, err, latency) }
+func (w *Watch) Report(p *Peer, err error, latency time.Duration) { w.peers.Report(p, err, latency) }
 
 // Explain tells of every peer where it stands and why, and takes no turn.
-func (w *Watch) Explain(want selector.Want) []selector.Standing[Peer] { return w.peers.Explain(want) }
+func (w *Watch) Explain(want selector.Want) []selector.Standing[*Peer] { return w.peers.Explain(want) }
 
 // Selector is what the Watch fills, for all that it does beyond: filters, other
 // policies, cursors. Its Set is the Watch's alone to call.
-func (w *Watch) Selector() *selector.Selector[Peer] { return w.peers }
+func (w *Watch) Selector() *selector.Selector[*Peer] { return w.peers }
 
 // nobody says why there was no turn.
 func (w *Watch) nobody(err error) error {

@@ -65,6 +65,7 @@ func TestFollows(t *testing.T) {
 		if got := a.asked("wait"); got < 20 || got > 25 {
 			t.Errorf("%d blocking reads in ten quiet minutes, want one each 30 s", got)
 		}
+		synctest.Wait()
 		expect(t, "what was told", strings.Join(told, ", "), "2 <nil>, 2 <nil>")
 	})
 }
@@ -131,6 +132,7 @@ func TestAgentAway(t *testing.T) {
 		if v := w.View(); v.Err != nil || v.Tries != 0 || v.Age() > 5*time.Second {
 			t.Errorf("it is back: %v after %d tries", v.Err, v.Tries)
 		}
+		synctest.Wait()
 		expect(t, "what was told", strings.Join(told, ", "), "2 false, 2 true, 2 false")
 	})
 }
@@ -159,6 +161,7 @@ func TestAgentRestarts(t *testing.T) {
 		if v := w.View(); names(w) != "a b c d" || v.Err != nil || v.Instance != "2" {
 			t.Errorf("it knows all: %q, %v", names(w), v.Err)
 		}
+		synctest.Wait()
 		if least != 3 {
 			t.Errorf("a view of %d was handed out", least)
 		}
@@ -355,7 +358,7 @@ func TestChoice(t *testing.T) {
 		}
 		expect(t, "by zone", turns(func(c *balance.Config) { c.ZoneTag, c.Home = "zone", "z-c" }), "map[c:6]")
 		expect(t, "tuned", turns(func(c *balance.Config) {
-			c.Tune = func(s *selector.Config[balance.Peer]) { s.Self, s.SelfRule = "a", selector.SelfNever }
+			c.Tune = func(s *selector.Config[*balance.Peer]) { s.Self, s.SelfRule = "a", selector.SelfNever }
 		}), "map[b:3 c:3]")
 	})
 }
