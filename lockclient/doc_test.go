@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,5 +37,19 @@ func TestFaultsAreTested(t *testing.T) {
 		if !strings.Contains(tests.String(), "func "+name+"(") {
 			t.Errorf("there is no %s", name)
 		}
+	}
+}
+
+// README.md has the same rights as the package documentation, which are tested.
+func TestReadmeRights(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(readme), "```\nACL SETUSER ")
+	rule, _, _ = strings.Cut(rule, "```")
+	got := append([]any{"ACL", "SETUSER"}, words(strings.Fields(rule))...)
+	if want := minimalRights(t); !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }

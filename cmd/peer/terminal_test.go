@@ -25,6 +25,8 @@ type screen struct {
 	cmd    *exec.Cmd
 	ended  chan struct{}
 
+	closed chan struct{} // nobody has the terminal any more
+
 	mu    sync.Mutex
 	shown bytes.Buffer
 	read  int // what expect has gone past
@@ -59,8 +61,9 @@ func open(t testing.TB, cmd *exec.Cmd) *screen {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{t: t, master: master, cmd: cmd, ended: make(chan struct{})}
+	s := &screen{t: t, master: master, cmd: cmd, ended: make(chan struct{}), closed: make(chan struct{})}
 	go func() {
+		defer close(s.closed)
 		b := make([]byte, 4096)
 		for {
 			n, err := master.Read(b)
@@ -106,6 +109,15 @@ func (s *screen) enterUntil(keys, text string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.expect(text)
+}
+
+// drain waits until all is shown that was written, or a moment when something is
+// left behind that has the terminal.
+func (s *screen) drain() {
+	select {
+	case <-s.closed:
+	case <-time.After(5 * time.Second):
+	}
 }
 
 func (s *screen) all() string {
