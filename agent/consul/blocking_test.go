@@ -184,6 +184,7 @@ func follow(t *testing.T, each int) {
 			time.Sleep(time.Duration(rand.IntN(2)) * time.Millisecond)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		for n, body := range last {
 			if now := ask(t, h, paths[n%len(paths)]).body; body != now {
 				t.Errorf("%s: left with\n%swhere it is\n%s", paths[n%len(paths)], body, now)
