@@ -80,6 +80,35 @@ type RedisConfig struct {
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
 	Prefix       string `yaml:"prefix"` // of the keys; default "peer:"
+	// WaitReplicas is how many replicas must confirm a grant; default 0.
+	WaitReplicas int `yaml:"wait_replicas"`
+	// QuietAfterStart is how long a Redis that has just started grants nothing;
+	// the same for all that use it. Default 0.
+	QuietAfterStart time.Duration `yaml:"quiet_after_start"`
+	TLS             RedisTLS      `yaml:"tls"`
+}
+
+// RedisTLS is for a rediss:// URL.
+type RedisTLS struct {
+	CAFile   string `yaml:"ca_file"`   // who signed Redis's certificate; default: the system's authorities
+	CertFile string `yaml:"cert_file"` // a certificate of our own, where Redis wants one
+	KeyFile  string `yaml:"key_file"`  // and its key, in a file that only its owner reads
+}
+
+// Client returns what a lockclient.Client of this Redis needs to know, but for
+// who it is.
+func (r RedisConfig) Client() lockclient.Config {
+	return lockclient.Config{
+		URL:             r.URL,
+		Username:        r.Username,
+		PasswordFile:    r.PasswordFile,
+		Prefix:          r.Prefix,
+		WaitReplicas:    r.WaitReplicas,
+		QuietAfterStart: r.QuietAfterStart,
+		CAFile:          r.TLS.CAFile,
+		CertFile:        r.TLS.CertFile,
+		KeyFile:         r.TLS.KeyFile,
+	}
 }
 
 // LogConfig is what the agent writes to stderr.
@@ -291,14 +320,8 @@ func (c Config) cluster(r resolved) cluster.Config {
 }
 
 func (c Config) locks() lockclient.Config {
-	return lockclient.Config{
-		URL:          c.Redis.URL,
-		Username:     c.Redis.Username,
-		PasswordFile: c.Redis.PasswordFile,
-		Prefix:       c.Redis.Prefix,
-		Node:         c.Name,
-		PID:          os.Getpid(),
-		Dial:         c.Seams.RedisDial,
-		Rand:         c.Seams.Rand,
-	}
+	l := c.Redis.Client()
+	l.Node, l.PID = c.Name, os.Getpid()
+	l.Dial, l.Rand = c.Seams.RedisDial, c.Seams.Rand
+	return l
 }

@@ -324,3 +324,44 @@ func TestCluster(t *testing.T) {
 		}
 	}
 }
+
+// A Redis that wants a certificate of its clients, and one whose authority is in
+// a file.
+func TestTLSFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate(t, dir)
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	addr := freeAddr(t, false)
+	_, port, _ := net.SplitHostPort(addr)
+	s := startRedis(t, "--tls-port", port, "--tls-auth-clients", "yes",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
+	both := func(cfg *lockclient.Config) {
+		cfg.URL, cfg.CAFile, cfg.CertFile, cfg.KeyFile = "rediss://"+addr, cert, cert, key
+	}
+	hold(t, s.client(t, both), "demo").Release(t.Context())
+	c := s.client(t, func(cfg *lockclient.Config) { cfg.URL, cfg.CAFile = "rediss://"+addr, cert })
+	if _, err := c.TryAcquire(t.Context(), "demo"); !errors.Is(err, lockclient.ErrUnavailable) {
+		t.Errorf("without a certificate of its own: got %v, want ErrUnavailable", err)
+	}
+	open := filepath.Join(dir, "open.pem")
+	b, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(open, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for want, cfg := range map[string]lockclient.Config{
+		"write rediss://":    {URL: "redis://" + addr, CAFile: cert},
+		"go together":        {URL: "rediss://" + addr, CertFile: cert},
+		"no such file":       {URL: "rediss://" + addr, CAFile: filepath.Join(dir, "none.pem")},
+		"no certificate":     {URL: "rediss://" + addr, CAFile: key},
+		"may be read":        {URL: "rediss://" + addr, CertFile: cert, KeyFile: open},
+		"redis certificate:": {URL: "rediss://" + addr, CertFile: key, KeyFile: key},
+	} {
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}

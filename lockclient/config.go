@@ -37,6 +37,11 @@ type Config struct {
 	// TLS is used when URL says so. Default: the system's certificate
 	// authorities.
 	TLS *tls.Config
+	// CAFile, CertFile and KeyFile are for TLS too, in place of the field of that
+	// name: the authorities that sign certificates of Redis, in place of the
+	// system's; a certificate of one's own, for a Redis that wants one, and its
+	// key. A key that others may read is refused.
+	CAFile, CertFile, KeyFile string
 	// Username goes with PasswordFile, before one of URL. Default: URL's.
 	Username string
 	// PasswordFile holds the password; a last newline is dropped. A file that

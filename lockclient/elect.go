@@ -11,8 +11,8 @@ import (
 // context that ends with ctx, and when the office is lost: then lead must
 // return, and Elect stands for election again. Elect returns when lead returns
 // by itself, with what it returned, and the office goes to the next; or when ctx
-// is done, with its cause. While Redis cannot be reached it tries again, and
-// returns only what waiting does not mend.
+// is done, with its cause. While Redis cannot be reached, or its replicas, it
+// tries again, and returns only what waiting does not mend.
 //
 // Two leaders overlap only where two holders of a lock would, see the package
 // documentation; what they write, Fence tells apart.
@@ -21,7 +21,8 @@ func (c *Client) Elect(ctx context.Context, name string, lead func(context.Conte
 		l, err := c.Acquire(ctx, name, opts...)
 		if err != nil {
 			var u *UnavailableError
-			if ctx.Err() == nil && errors.As(err, &u) && !u.lasting() && c.pause(ctx, attempt) {
+			mends := errors.As(err, &u) && !u.lasting() || errors.Is(err, ErrNotReplicated)
+			if ctx.Err() == nil && mends && c.pause(ctx, attempt) {
 				continue
 			}
 			if ctx.Err() == nil && c.closing.Load() {

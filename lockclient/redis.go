@@ -3,6 +3,8 @@ package lockclient
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,6 +37,8 @@ func options(cfg Config) (*redis.UniversalOptions, error) {
 	}
 	if opt.TLSConfig != nil && cfg.TLS != nil {
 		opt.TLSConfig = cfg.TLS
+	} else if err := cfg.readTLS(opt.TLSConfig); err != nil {
+		return nil, err
 	}
 	if cfg.Username != "" {
 		opt.Username = cfg.Username
@@ -120,13 +124,54 @@ type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return "tls handshake: " + e.err.Error() }
 
-func readPassword(file string) (string, error) {
+// readTLS completes t, which is nil without TLS, with what c's files say.
+func (c Config) readTLS(t *tls.Config) error {
+	switch {
+	case c.CAFile == "" && c.CertFile == "" && c.KeyFile == "":
+		return nil
+	case t == nil:
+		return errors.New("files for redis tls are given, but the url does not ask for it: write rediss:// in it")
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		return errors.New("redis tls: a certificate and its key go together")
+	}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return fmt.Errorf("read redis certificate authorities: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("read redis certificate authorities: %s has no certificate in PEM", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		if err := private(c.KeyFile); err != nil {
+			return fmt.Errorf("read redis key: %w", err)
+		}
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return fmt.Errorf("read redis certificate: %w", err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	}
+	return nil
+}
+
+// private refuses a file that others than its owner may read.
+func private(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
-		return "", fmt.Errorf("read redis password: %w", err)
+		return err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("read redis password: %s may be read by others: chmod 600 %[1]s", file)
+		return fmt.Errorf("%s may be read by others: chmod 600 %[1]s", file)
+	}
+	return nil
+}
+
+func readPassword(file string) (string, error) {
+	if err := private(file); err != nil {
+		return "", fmt.Errorf("read redis password: %w", err)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {

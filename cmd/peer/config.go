@@ -208,6 +208,10 @@ const sampleConfig = `# peer.yaml: the settings of ` + "`peer agent`" + `. Every
 #   username: peer
 #   password_file: /etc/peer/redis.password
 #   prefix: "peer:"            # of the keys
+#   wait_replicas: 0           # how many replicas must know of a grant before it counts
+#   quiet_after_start: 0s      # a Redis that has just started grants nothing for so long
+#   tls:                       # with rediss:// in the url
+#     ca_file: /etc/peer/redis-ca.pem
 
 # ready:
 #   require_redis: false       # true: not ready while the Redis is away

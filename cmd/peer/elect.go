@@ -54,7 +54,7 @@ somebody sends a signal.`,
 			&cli.DurationFlag{Name: "ttl", Usage: "the next one takes over from a dead one after `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
 			&cli.DurationFlag{Name: "grace", Usage: "from TERM to KILL (default 5s, at most a third of --ttl)"},
 			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
-		}, flagsOf("redis.url")...),
+		}, flagsOf("redis.url", "redis.wait_replicas")...),
 		run: runElect,
 	}
 }

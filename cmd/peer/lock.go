@@ -62,7 +62,7 @@ configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
 			&cli.DurationFlag{Name: "grace", Usage: "from TERM to KILL (default 5s, at most a third of --ttl)"},
 			&cli.IntFlag{Name: "exit-on-timeout", Usage: "end with `CODE` when the lock is not obtained in time (default 75)", Value: exitTimeout},
 			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
-		}, flagsOf("redis.url")...),
+		}, flagsOf("redis.url", "redis.wait_replicas")...),
 		run: runLock,
 	}
 }

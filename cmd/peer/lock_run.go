@@ -148,6 +148,8 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 		return withCode(call.onTimeout, errors.New(text))
 	case errors.As(err, &u):
 		return withCode(codeOfRedis(u), fmt.Errorf("%s: %w", inv.verb.name, u))
+	case errors.Is(err, lockclient.ErrNotReplicated):
+		return withCode(exitUnavailable, fmt.Errorf("%s: %s was given back: %s", inv.verb.name, call.name, strings.TrimPrefix(err.Error(), "acquire lock: ")))
 	case errors.Is(err, lockclient.ErrBadName), errors.Is(err, lockclient.ErrBadTTL):
 		return inv.usage("%v", strings.TrimPrefix(err.Error(), "acquire lock: "))
 	}

@@ -25,13 +25,9 @@ func (inv *invocation) lockSettings() (lockclient.Config, error) {
 }
 
 func redisOf(cfg agent.Config) lockclient.Config {
-	return lockclient.Config{
-		URL:          cfg.Redis.URL,
-		Username:     cfg.Redis.Username,
-		PasswordFile: cfg.Redis.PasswordFile,
-		Prefix:       cfg.Redis.Prefix,
-		Node:         cfg.Name,
-	}
+	l := cfg.Redis.Client()
+	l.Node = cfg.Name
+	return l
 }
 
 // embeddedRedis asks the local agent. Its addresses of a real Redis are no use

@@ -260,6 +260,27 @@ func TestLockRedisOutOfReach(t *testing.T) {
 	}
 }
 
+// A grant that too few replicas know of is none.
+func TestLockWaitsForReplicas(t *testing.T) {
+	r := testcluster.StartRedis(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	p := peerLock(t, r, "--wait-replicas", "1", "--ttl", "1s", "demo", "--", "touch", ran)
+	if got := p.run(); got != exitUnavailable || !strings.Contains(p.errOut.String(), "demo was given back: lock not replicated: 0 of 1 replicas") {
+		t.Errorf("got code %d: %s", got, &p.errOut)
+	}
+	p = peerLock(t, r, "demo", "--", "touch", ran)
+	p.Env = append(p.Env, "PEER_REDIS_WAIT_REPLICAS=-1")
+	if got := p.run(); got != exitConfig {
+		t.Errorf("a negative number: got code %d: %s", got, &p.errOut)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("COMMAND ran")
+	}
+	if info := inspect(t, lockClient(t, r), "demo"); info.Holder != nil {
+		t.Errorf("held by %v afterwards", info.Holder)
+	}
+}
+
 // A signal while waiting leaves the queue, and COMMAND never starts.
 func TestLockSignalWhileWaiting(t *testing.T) {
 	r := testcluster.StartAnyRedis(t)

@@ -38,6 +38,7 @@ var settingFlags = []struct{ flag, path, usage string }{
 	{"dns", "dns.addr", "answer names of peers and services in DNS at `HOST:PORT`, such as 127.0.0.1:8600 (default: none)"},
 	{"consul", "consul.addr", "answer Consul's reads of services at `HOST:PORT`, such as 127.0.0.1:8500 (default: none)"},
 	{"redis", "redis.url", "keep locks in the Redis at `URL`; no password in it, see PEER_REDIS_URL"},
+	{"wait-replicas", "redis.wait_replicas", "a lock is granted when `N` replicas of the Redis know of it (default 0)"},
 	{"log-level", "log.level", "`LEVEL` trace, debug, info, warn or error"},
 	{"log-format", "log.format", "`FORMAT` text or json"},
 }
