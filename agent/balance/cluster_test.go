@@ -127,6 +127,44 @@ func TestBesideAgents(t *testing.T) {
 	})
 }
 
+// At home is where the agent is, without anybody saying so.
+func TestZoneOfTheAgent(t *testing.T) {
+	testcluster.Virtual(t, func(w *testcluster.World) {
+		var nodes []*testcluster.Node
+		for i, zone := range []string{"x", "x", "y"} {
+			s := testcluster.Spec{Name: fmt.Sprintf("p%d", i), Tags: map[string]string{"zone": zone}, Config: runsWeb(80)}
+			if i > 0 {
+				s.Join = []string{nodes[0].Addr()}
+			}
+			nodes = append(nodes, w.Start(s))
+		}
+		w.Whole(nodes, 5*time.Second)
+		for i, want := range []string{"map[p0:3 p1:3]", "map[p0:3 p1:3]", "map[p2:6]"} {
+			for _, service := range []string{"web", ""} {
+				client, err := api.NewClient("127.0.0.1:7980", api.WithDialer(nodes[i].Dial))
+				if err != nil {
+					w.Fatal(err)
+				}
+				x := start(w.TB, balance.Config{Service: service, Client: client, ZoneTag: "zone"}, client.Close)
+				if err := x.Ready(w.Context()); err != nil {
+					w.Fatal(err)
+				}
+				got := map[string]int{}
+				for range 6 {
+					p, err := x.Next()
+					if err != nil {
+						w.Fatal(err)
+					}
+					got[p.Name]++
+				}
+				if fmt.Sprint(got) != want {
+					w.Errorf("beside %s, of service %q: %v, want %s", nodes[i].Name, service, got, want)
+				}
+			}
+		}
+	})
+}
+
 // In real time, over real sockets, TCP and unix: an agent restarts in its place.
 func TestOverSockets(t *testing.T) {
 	testcluster.Loopback(t, func(w *testcluster.World) {

@@ -51,7 +51,8 @@ type Config struct {
 	OnChange func(View)
 
 	// Wait is how long one read waits for a change, from a second to ten
-	// minutes. A hung agent is noticed only when it has passed. Default: 30 s.
+	// minutes. A hung agent is noticed only when it has passed, and the Client's
+	// time-out after it. Default: 30 s.
 	Wait time.Duration
 	// Settle is how long an agent that has just restarted may take to find its
 	// cluster again, during which a view that lacks peers of the last one is not

@@ -35,6 +35,9 @@
 // index came over, and a new connection begins with the question who answers.
 // (Behind a proxy that hides a restart the view may be late by [Config].Wait.)
 //
+// A Watch is one request that waits at the agent, which has room for 128 of
+// them. When there is none the Watch looks every few seconds.
+//
 // What it does not promise: that a peer which is handed out answers. It knows
 // what gossip knows, which is out of date by milliseconds for a crash and by
 // two seconds for silence.

@@ -83,6 +83,13 @@ func (a *fakeAgent) set(peers ...string) {
 	a.change(func() { a.peers = peers; a.index++ })
 }
 
+// all returns what was set last.
+func (a *fakeAgent) all() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.peers
+}
+
 // restart is another start, which knows peers and counts from index.
 func (a *fakeAgent) restart(instance string, index uint64, peers ...string) {
 	a.down()

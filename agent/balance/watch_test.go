@@ -137,6 +137,29 @@ func TestAgentAway(t *testing.T) {
 	})
 }
 
+// An agent that hangs is away, though its connections are open.
+func TestAgentHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeAgent(t, "a")
+		w := a.watch(nil)
+		if err := w.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.change(func() {
+			a.spoil = func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
+		})
+		time.Sleep(45 * time.Second)
+		if v := w.View(); names(w) != "a" || v.Err == nil || v.Age() < 40*time.Second {
+			t.Errorf("%q, %v old, %v", names(w), v.Age(), v.Err)
+		}
+		a.change(func() { a.spoil = nil; a.index++; a.peers = []string{"b"} })
+		time.Sleep(20 * time.Second)
+		if v := w.View(); names(w) != "b" || v.Err != nil {
+			t.Errorf("it goes on: %q, %v", names(w), v.Err)
+		}
+	})
+}
+
 // An agent that has just started is believed when it knows everybody, or when it
 // has had its time.
 func TestAgentRestarts(t *testing.T) {
