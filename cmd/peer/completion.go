@@ -34,7 +34,7 @@ func completionVerb() *verb {
 		form:  "bash|zsh|fish",
 		short: "the completion script of a shell",
 		long: `
-Prints the script that makes a shell complete verbs, flags, members and locks.
+Prints the script that makes a shell complete verbs, flags, members, services and locks.
 What stands behind ` + "`--`" + ` is completed as a command of its own, and never run.`,
 		examples: `
 			# bash, for this user
@@ -80,9 +80,12 @@ func (p *program) complete(ctx context.Context, words []string) {
 	switch {
 	case v == nil && len(before) > 0:
 		return
-	case v == nil || (v.verbs != nil && len(before) == 0):
+	case v == nil || (v.verbs != nil && len(before) == 0 && !strings.HasPrefix(last, "-")):
 		for _, x := range all {
 			out = append(out, x.name)
+		}
+		if v != nil && v.run != nil { // a word of the verb's own is possible too
+			out = append(out, p.completeArgument(ctx, v, before)...)
 		}
 	case strings.HasPrefix(last, "-"):
 		for _, name := range flagNames(v) {
@@ -112,6 +115,10 @@ func (p *program) completeArgument(ctx context.Context, v *verb, before []string
 	switch v.name {
 	case "members":
 		return p.memberNames(ctx)
+	case "next", "watch", "services":
+		return p.serviceNames(ctx, false)
+	case "deregister", "pass", "drain":
+		return p.serviceNames(ctx, true)
 	case "lock", "elect", "locks", "unlock":
 		return p.lockNames(ctx)
 	case "completion":
@@ -134,6 +141,10 @@ func (p *program) completeValue(ctx context.Context, flag string) []string {
 		return []string{"table", "wide", "json", "jsonl", "name", "template="}
 	case "exclude":
 		return p.memberNames(ctx)
+	case "service":
+		return p.serviceNames(ctx, false)
+	case "lock":
+		return p.lockNames(ctx)
 	case "log-level":
 		return []string{"trace", "debug", "info", "warn", "error"}
 	case "log-format":
@@ -166,6 +177,22 @@ func (p *program) memberNames(ctx context.Context) []string {
 	var out []string
 	for _, x := range m.Members {
 		out = append(out, cell(x.Name))
+	}
+	return out
+}
+
+// serviceNames are those of the whole cluster, or of the agent's own host.
+func (p *program) serviceNames(ctx context.Context, local bool) []string {
+	c := p.quietClient()
+	if c == nil {
+		return nil
+	}
+	doc, _ := c.Services(ctx, api.ServicesQuery{})
+	var out []string
+	for _, g := range doc.Services {
+		if !local || slices.ContainsFunc(g.Instances, func(i api.ServiceInstance) bool { return i.Self }) {
+			out = append(out, cell(g.Name))
+		}
 	}
 	return out
 }

@@ -25,7 +25,8 @@ func membersVerb() *verb {
 Lists the members of the cluster, sorted by name. alive: heard from in time.
 suspect: overdue, not handed out, may come back. failed: gone without a word.
 left: said goodbye. HEARTBEAT is the age of the newest sign of life that is known
-here; * marks the agent that is asked.
+here; * marks the agent that is asked. --wide shows services too, with their health
+when it is not passing.
 
 NAME may hold * and ?. With -o json it is the body of GET /v1/members, unchanged.`,
 		examples: `
@@ -122,7 +123,7 @@ func drawMembers(t *table, m api.Members, wide bool) {
 		if wide {
 			var services []string
 			for _, s := range mm.Services {
-				services = append(services, fmt.Sprintf("%s:%d", s.Name, s.Port))
+				services = append(services, serviceCell(s))
 			}
 			eligible := "no"
 			if mm.Eligible {
@@ -132,6 +133,23 @@ func drawMembers(t *table, m api.Members, wide bool) {
 		}
 		t.add(stateStyle(mm.State), cells...)
 	}
+}
+
+// serviceCell is a service with what keeps it from being handed out, if anything
+// does.
+func serviceCell(s api.Service) string {
+	out := fmt.Sprintf("%s:%d", s.Name, s.Port)
+	var why []string
+	if s.Health != "" && s.Health != "passing" {
+		why = append(why, s.Health)
+	}
+	if s.Draining {
+		why = append(why, "draining")
+	}
+	if why != nil {
+		out += "(" + strings.Join(why, ",") + ")"
+	}
+	return out
 }
 
 func stateStyle(state string) string {

@@ -20,16 +20,17 @@ func nextVerb() *verb {
 Takes a turn: prints the next live peer, and moves on, so that callers on this
 host spread over all live peers. One that is suspect, failed or gone is never
 handed out. With SERVICE, only peers on which it is well, and what is printed is
-its HOST:PORT, one a line; -o table shows more.
+its HOST:PORT, one a line; -o table shows more. Without SERVICE it is a table on a
+terminal, and one name a line for a script.
 
 --explain takes no turn: it says where everybody stands and why.
 
 With -o json it is the body of GET /v1/next, unchanged.`,
 		examples: `
 			# send one job to whoever is next
-			ssh "$(peer next -o name)" run-job
+			ssh "$(peer next)" run-job
 			# the next two, but not this host
-			peer next --exclude "$(hostname)" --count 2 -o name
+			peer next --exclude "$(hostname)" --count 2
 			# ask a healthy web server
 			curl "http://$(peer next web)/"
 			# why is it never web-3's turn?
@@ -71,10 +72,14 @@ func runNext(inv *invocation) error {
 		if q.Service = inv.args[0]; q.Service == "" {
 			return inv.usage("the service's name is empty")
 		}
-		// $(peer next web) is what it is for.
-		if !inv.has("output") && !q.Explain {
-			f.kind = "addr"
-		}
+	}
+	// $(peer next web) and $(peer next) are what it is for.
+	switch {
+	case inv.has("output") || q.Explain:
+	case q.Service != "":
+		f.kind = "addr"
+	case !isTerminal(inv.stdout):
+		f.kind = "name"
 	}
 	c, err := inv.client()
 	if err != nil {
