@@ -1,46 +1,11 @@
 package balance
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"sync"
-	"time"
 )
-
-// ownTransport is what does the requests to a service by default.
-func ownTransport(service string) *http.Transport {
-	return &http.Transport{
-		// No Proxy: peers are near, and HTTP_PROXY is not meant for them.
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:       &tls.Config{ServerName: service, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   5 * time.Second,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   32,
-		IdleConnTimeout:       90 * time.Second,
-		ExpectContinueTimeout: time.Second,
-	}
-}
-
-// idempotent says whether req may be done twice, by net/http's own rule and with
-// PUT and DELETE.
-func idempotent(req *http.Request) bool {
-	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	_, key := req.Header["Idempotency-Key"]
-	_, xkey := req.Header["X-Idempotency-Key"]
-	return key || xkey
-}
-
-// dialling says whether err came before anything was sent: nobody was reached.
-func dialling(err error) bool {
-	var oe *net.OpError
-	return errors.As(err, &oe) && oe.Op == "dial"
-}
 
 func closeBody(req *http.Request) {
 	if req.Body != nil {

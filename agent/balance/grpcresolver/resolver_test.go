@@ -95,7 +95,7 @@ func (h *host) drain(draining bool) {
 func dial(t testing.TB, h *host, target string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(target,
-		grpc.WithResolvers(grpcresolver.New(balance.Config{Agent: h.cfg.HTTP.Socket})),
+		grpc.WithResolvers(grpcresolver.New(balance.Config{Agent: h.cfg.HTTP.Socket, Settle: 20 * time.Second})),
 		grpc.WithDefaultServiceConfig(roundRobin),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
