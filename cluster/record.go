@@ -86,18 +86,27 @@ func (c *Cluster) spreadOwn() {
 }
 
 // renumber puts the new number into meta, for those whom the broadcast misses.
-// The caller holds c.mu, which memberlist's own lock comes before.
+// The caller holds c.mu, which memberlist's own lock comes before. One at a time:
+// UpdateNode must not run beside itself.
 func (c *Cluster) renumber() {
 	if c.renumbering {
-		return // it reads the number when its turn comes
+		return // it sees the number when it has done the one before
 	}
 	c.renumbering = c.spawn(func() {
-		c.mu.Lock()
-		c.renumbering = false
-		c.mu.Unlock()
-		// The broadcast is queued at once; how long it waits for that to be sent
-		// plays no part.
-		_ = c.ml.UpdateNode(time.Millisecond)
+		for done := uint64(0); ; {
+			c.mu.Lock()
+			number := c.self.number
+			c.renumbering = number != done
+			again := c.renumbering
+			c.mu.Unlock()
+			if !again {
+				return
+			}
+			// The broadcast is queued at once; how long it waits for that to be sent
+			// plays no part.
+			_ = c.ml.UpdateNode(time.Millisecond)
+			done = number
+		}
 	})
 }
 
