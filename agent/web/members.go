@@ -45,7 +45,7 @@ type Member struct {
 type Tag struct {
 	Key  string `json:"key"`
 	Text string `json:"text"`
-	Kind string `json:"kind"` // tag or service
+	Kind string `json:"kind"` // tag, service, standby or unwell: a service that is handed out last, or not
 }
 
 // rank orders states: what went wrong first, what is over last.
@@ -97,17 +97,32 @@ func member(m api.Member, st api.Status, now time.Time) Member {
 		r.RTTMS = strconv.FormatFloat(*m.RTTMS, 'f', 3, 64)
 	}
 	for _, s := range m.Services {
-		text := s.Name
-		if s.Port != 0 {
-			text += ":" + strconv.Itoa(int(s.Port))
-		}
-		if s.Health != "" && s.Health != "passing" {
-			text += " " + s.Health
-		}
-		r.Tags = append(r.Tags, Tag{Key: "service " + text, Text: plain(text), Kind: "service"})
+		text, kind := service(s)
+		r.Tags = append(r.Tags, Tag{Key: "service " + text, Text: plain(text), Kind: kind})
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Tags)) {
 		r.Tags = append(r.Tags, Tag{Key: "tag " + k, Text: plain(k + "=" + m.Tags[k]), Kind: "tag"})
 	}
 	return r
+}
+
+// service is a service in words, and the kind of its tag.
+func service(s api.Service) (text, kind string) {
+	text, kind = s.Name, "service"
+	if s.Port != 0 {
+		text += ":" + strconv.Itoa(int(s.Port))
+	}
+	if s.Health != "" && s.Health != "passing" {
+		text, kind = text+" "+s.Health, "unwell"
+	}
+	if s.Health == "warning" {
+		kind = "standby"
+	}
+	if s.Draining {
+		text += " draining"
+		if kind == "service" {
+			kind = "standby"
+		}
+	}
+	return text, kind
 }

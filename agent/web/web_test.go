@@ -148,6 +148,32 @@ z left cause= self=false skew=false held=false beats=false age=– rtt=–
 	}
 }
 
+// What keeps a service from being handed out is said in words, not by colour
+// alone.
+func TestViewOfServices(t *testing.T) {
+	s := snapshot("x")
+	s.Members.Members = []api.Member{{Name: "a", State: "alive", Services: []api.Service{
+		{Name: "plain", Port: 1},
+		{Name: "well", Port: 2, Health: "passing"},
+		{Name: "warns", Port: 3, Health: "warning"},
+		{Name: "sick", Port: 4, Health: "critical"},
+		{Name: "drains", Port: 5, Draining: true},
+		{Name: "both", Health: "critical", Draining: true},
+		{Name: "garbage", Health: "perhaps"},
+	}}}
+	var got []string
+	for _, tag := range web.NewView(s).Members.Rows[0].Tags {
+		got = append(got, tag.Kind+": "+tag.Text)
+	}
+	want := []string{
+		"service: plain:1", "service: well:2", "standby: warns:3 warning", "unwell: sick:4 critical",
+		"standby: drains:5 draining", "unwell: both critical draining", "unwell: garbage perhaps",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestViewOfLocks(t *testing.T) {
 	s := snapshot("x")
 	since := asOf.Add(-12 * time.Minute)
