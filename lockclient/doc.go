@@ -104,7 +104,11 @@
 //	Redis down under an agent                    gossip and page go on, and say so          TestRedisDown, TestRedisRefusesForAReason
 //	                                                                                        in testcluster
 //	`peer lock` is killed, stopped, its Redis    COMMAND and its children are dead before   TestLockDeadBeforeTheNext,
-//	 cut, while COMMAND traps TERM               the next begins                            TestLockTerminalClosed in cmd/peer
+//	 cut, while COMMAND traps TERM               the next begins                            in cmd/peer
+//	a client that locks over HTTP is killed      given back when its connection ends, or    TestKilledOverHTTP in cmd/peer
+//	                                             after its time to live
+//	its terminal is closed                       COMMAND ends, and the lock with it; or it  TestLockTerminalClosed in cmd/peer,
+//	                                             does not care, and the lock stays          TestLockTerminalClosedOnStubbornCommand
 //
 // # How it is kept
 //

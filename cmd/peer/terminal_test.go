@@ -322,6 +322,39 @@ func TestLockTerminalClosed(t *testing.T) {
 	}
 }
 
+// When its terminal is closed and COMMAND does not care, the lock stays with it;
+// and when peer is killed then, COMMAND and its children are dead before the next
+// one begins.
+func TestLockTerminalClosedOnStubbornCommand(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	dir := t.TempDir()
+	s := open(t, peerLock(t, r, "--ttl", "4s", "--grace", "1s", "demo", "--", "sh", "-c", stubborn, dir).Cmd)
+	pids := []int{number(t, dir+"/command"), number(t, dir+"/child"), number(t, dir+"/far")}
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	n := next(t, r, pids)
+	looker := lockClient(t, r)
+	eventually(t, "the next one waits", func() bool { return len(inspect(t, looker, "demo").Waiters) == 1 })
+	held := inspect(t, looker, "demo").Fence
+	s.master.Close()
+	time.Sleep(500 * time.Millisecond) // for the word of it to get round
+	for _, pid := range pids {
+		if !runs(pid) {
+			t.Errorf("%d of %v is gone: it traps HUP and TERM", pid, pids)
+		}
+	}
+	if info := inspect(t, looker, "demo"); info.Fence != held || info.Holder == nil {
+		t.Errorf("the lock is held by %v with fence %d, want fence %d still", info.Holder, info.Fence, held)
+	}
+	_ = s.cmd.Process.Kill()
+	if got := n.code(); got != 0 || n.out.Len() > 0 {
+		t.Errorf("the next holder ends with %d; alive when it began: %q", got, &n.out)
+	}
+}
+
 func TestColoursOnTerminalsOnly(t *testing.T) {
 	for env, want := range map[string]bool{"": true, "NO_COLOR=1": false, "TERM=dumb": false} {
 		cmd := exec.Command("peer", "config", "show", "--origin")
