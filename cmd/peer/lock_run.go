@@ -222,7 +222,7 @@ func ordinal(n int) string {
 
 // runHolding runs COMMAND and gives the lock back, unless it is lost before.
 func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs chan os.Signal) error {
-	g, err := guard.Start(guard.Config{
+	g, err := startCommand(sigs, guard.Config{
 		Title:    call.name,
 		Path:     call.path,
 		Args:     call.argv,
@@ -235,7 +235,6 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		inv.release(held)
 		return inv.notStarted(call, err)
 	}
-	heedTerminal(sigs)
 	lost := inv.follow(held, call, g, sigs)
 	res, gerr := g.Result()
 	if !lost && !res.Stopped {
@@ -272,10 +271,16 @@ func (inv *invocation) notStarted(call lockCall, err error) error {
 	return fmt.Errorf("%s: %w", inv.verb.name, err)
 }
 
-// heedTerminal catches what a terminal sends to who has a COMMAND running.
-func heedTerminal(sigs chan os.Signal) {
-	signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
+// startCommand starts COMMAND, and catches what a terminal sends to who has one
+// running: from before it starts, for COMMAND may have its first word, and its
+// reader press ^Z, before it has the terminal.
+func startCommand(sigs chan os.Signal, cfg guard.Config) (*guard.Guard, error) {
 	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
+	g, err := guard.Start(cfg)
+	if err == nil {
+		signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
+	}
+	return g, err
 }
 
 func (inv *invocation) release(held *lockclient.Lock) error {

@@ -176,7 +176,7 @@ const never = 50 * 365 * 24 * time.Hour
 
 // runFree runs COMMAND, without a lock.
 func (inv *invocation) runFree(title string, call lockCall, sigs chan os.Signal) error {
-	g, err := guard.Start(guard.Config{
+	g, err := startCommand(sigs, guard.Config{
 		Title:    title,
 		Path:     call.path,
 		Args:     call.argv,
@@ -188,7 +188,6 @@ func (inv *invocation) runFree(title string, call lockCall, sigs chan os.Signal)
 	if err != nil {
 		return inv.notStarted(call, err)
 	}
-	heedTerminal(sigs)
 	for over := false; !over; {
 		select {
 		case <-g.Done():
