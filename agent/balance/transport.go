@@ -78,6 +78,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		host = strings.ToLower(req.URL.Hostname())
 	}
 	w := t.Services[host]
+	if host == "" {
+		w = nil // for Base to refuse
+	}
 	if w == nil {
 		base := t.Base
 		if base == nil {

@@ -87,6 +87,13 @@ func TestHostAndURL(t *testing.T) {
 		if _, err := f.send(req); err == nil || !strings.Contains(err.Error(), "leave it out") || closed.n.Load() != 1 {
 			t.Errorf("with a port: %v", err)
 		}
+		// A request without a host is nobody's, also when members are followed.
+		f.tr.Services[""] = f.web
+		req = request("GET", nil)
+		req.URL = nil
+		if _, err := f.send(req); err == nil || len(f.took()) != 0 {
+			t.Errorf("without a URL: %v", err)
+		}
 		// Another host is none of ours.
 		req = request("GET", nil)
 		req.URL.Host = "10.1.0.1"
