@@ -347,7 +347,7 @@ func (a *Agent) goodbye(ctx context.Context) {
 	if a.dns != nil {
 		errs = append(errs, a.dns.Close(ctx))
 	}
-	errs = append(errs, a.cluster.Leave(ctx))
+	errs = append(errs, a.closeConsul(ctx), a.cluster.Leave(ctx))
 	a.phase.Store("left")
 	a.events.close()
 	errs = append(errs, a.http.Close(ctx), a.cluster.Close())

@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/peerhq/peer/agent/consul"
 	"github.com/peerhq/peer/agent/httpapi"
@@ -52,7 +55,7 @@ func (a *Agent) startConsul(r resolved) error {
 		TokenHeader:  "X-Consul-Token",
 		Version:      a.cfg.Version,
 		Logger:       a.logger.Named("consul"),
-	}, consul.New(directory{a}), "peer_consul", "the Consul-shaped endpoint")
+	}, consul.New(&directory{Agent: a}), "peer_consul", "the Consul-shaped endpoint")
 	if err != nil {
 		l.Close()
 		return err
@@ -65,16 +68,45 @@ func (a *Agent) startConsul(r resolved) error {
 func (a *Agent) ConsulAddr() string { return a.consulAddr }
 
 // directory is what the Consul-shaped endpoint asks of the agent.
-type directory struct{ *Agent }
+type directory struct {
+	*Agent
+	joined atomic.Pointer[time.Time] // when it was first seen to have joined
+}
+
+const (
+	// young is how old an agent is that may have joined just now, and settle how
+	// long it then takes to hear of everything.
+	young  = 10 * time.Second
+	settle = time.Second
+)
+
+// Ready implements consul.Source.
+func (d *directory) Ready() error {
+	_, all := d.Agent.Ready()
+	for _, c := range all {
+		if c.Status == "fail" && (c.Name == "gossip" || c.Name == "joined") {
+			return errors.New(c.Text)
+		}
+	}
+	if len(d.cfg.Join) == 0 {
+		return nil
+	}
+	now := d.cfg.Seams.Now()
+	d.joined.CompareAndSwap(nil, &now)
+	if now.Sub(d.started) < young && now.Sub(*d.joined.Load()) < settle {
+		return errors.New("this peer has just joined")
+	}
+	return nil
+}
 
 // Datacenter implements consul.Source.
-func (d directory) Datacenter() string { return d.cfg.Cluster }
+func (d *directory) Datacenter() string { return d.cfg.Cluster }
 
 // Version implements consul.Source.
-func (d directory) Version() string { return d.cfg.Version }
+func (d *directory) Version() string { return d.cfg.Version }
 
 // Nodes implements consul.Source.
-func (d directory) Nodes() ([]consul.Node, uint64) {
+func (d *directory) Nodes() ([]consul.Node, uint64) {
 	v := d.cluster.View()
 	var out []consul.Node
 	for _, m := range v.Members {
@@ -86,12 +118,12 @@ func (d directory) Nodes() ([]consul.Node, uint64) {
 }
 
 // NodesChanged implements consul.Source.
-func (d directory) NodesChanged(ctx context.Context, index uint64) error {
+func (d *directory) NodesChanged(ctx context.Context, index uint64) error {
 	return d.cluster.Changed(ctx, index)
 }
 
 // Services implements consul.Source.
-func (d directory) Services() ([]consul.Service, uint64) {
+func (d *directory) Services() ([]consul.Service, uint64) {
 	c := d.catalog()
 	var out []consul.Service
 	for _, name := range slices.Sorted(maps.Keys(c.services)) {
@@ -106,7 +138,7 @@ func (d directory) Services() ([]consul.Service, uint64) {
 }
 
 // Instances implements consul.Source.
-func (d directory) Instances(service string) ([]consul.Instance, uint64) {
+func (d *directory) Instances(service string) ([]consul.Instance, uint64) {
 	c := d.catalog()
 	l := c.services[service]
 	if l == nil {
@@ -135,7 +167,8 @@ func consulNode(m cluster.Member) consul.Node {
 	return n
 }
 
-// closeConsul ends the server, if there is one.
+// closeConsul ends the server, if there is one. It goes before the goodbye: who
+// waits for a change must not be told that this host's services are gone.
 func (a *Agent) closeConsul(ctx context.Context) error {
 	if a.consul == nil {
 		return nil

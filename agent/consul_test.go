@@ -1,6 +1,8 @@
 package agent_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -81,25 +83,61 @@ func TestConsul(t *testing.T) {
 	if err != nil || !strings.Contains(string(m), `peer_consul_requests_total{code="200",route="/v1/health/service/{service}"}`) {
 		t.Errorf("no metrics of it: %v", err)
 	}
-	// It ends with the agent, whoever waits.
-	_, index, _ = consulGet(t, a, "catalog/nodes", nil)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// An answer or a closed connection, as it happens.
-		res, err := http.Get("http://" + a.ConsulAddr() + "/v1/health/service/none?wait=10m&index=" + index)
-		if err == nil {
-			res.Body.Close()
-		}
-	}()
+	// It ends with the agent, and whoever waits is told nothing new: least of all
+	// that this host's services are gone.
+	_, index, before := consulGet(t, a, passing, nil)
+	conn, err := net.Dial("tcp", a.ConsulAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /v1/%s&wait=10m&index=%s HTTP/1.0\r\n\r\n", passing, index)
+	time.Sleep(100 * time.Millisecond) // it waits by now, or comes too late: both are well
 	if err := a.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	last, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a blocking read outlives the agent")
 	}
+	if len(last) > 0 && !strings.HasSuffix(string(last), before) {
+		t.Errorf("at the end it answers %s, before %s", last, before)
+	}
+	if c, err := net.Dial("tcp", a.ConsulAddr()); err == nil {
+		c.Close()
+		t.Error("it still listens")
+	}
+}
+
+// Who has not joined yet does not pass its own services off as all there are.
+func TestConsulBeforeTheJoin(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a seed that says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := start(t, func(c *agent.Config) {
+		c.Consul.Addr, c.Join = "127.0.0.1:0", []string{l.Addr().String()}
+		c.Services = []agent.ServiceConfig{{Name: "web", Port: 80}}
+	})
+	if status, _, body := consulGet(t, a, "health/service/web", nil); status != 500 || !strings.HasPrefix(body, "No cluster leader: ") {
+		t.Errorf("before: %d %s", status, body)
+	}
+	b := start(t, func(c *agent.Config) {
+		c.Name = "b"
+		c.Services = []agent.ServiceConfig{{Name: "web", Port: 81}}
+	})
+	if _, err := client(t, a).Join(t.Context(), []string{b.GossipAddr()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it answers", func() bool {
+		status, _, body := consulGet(t, a, "health/service/web", nil)
+		if status == 200 && strings.Count(body, `"Service":{`) != 2 {
+			t.Errorf("its first answer: %s", body)
+		}
+		return status == 200
+	})
 }
 
 // With a token, Consul's own header may carry it.

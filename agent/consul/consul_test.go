@@ -3,6 +3,7 @@ package consul_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -126,6 +127,30 @@ func TestNear(t *testing.T) {
 		if g := strings.Join(got, " "); g != want {
 			t.Errorf("%s: got %s, want %s", path, g, want)
 		}
+	}
+}
+
+// Who has not joined does not pass its own services off as all there are.
+func TestNotReady(t *testing.T) {
+	f := newFake()
+	f.set("web", f.on(0, nil))
+	h := consul.New(f)
+	f.why = errors.New("none of 2 seeds answers")
+	for _, path := range []string{"health/service/web", "health/service/web?index=7", "catalog/services", "catalog/nodes", "health/state/any"} {
+		r := ask(t, h, path)
+		if r.status != 500 || r.body != "No cluster leader: none of 2 seeds answers\n" || r.header.Get("X-Consul-KnownLeader") != "false" {
+			t.Errorf("%s: got %d %s", path, r.status, r.body)
+		}
+	}
+	if r := ask(t, h, "status/leader"); r.body != "\"\"\n" {
+		t.Errorf("leader: %s", r.body)
+	}
+	if r := ask(t, h, "agent/self"); r.status != 200 {
+		t.Errorf("self: %d", r.status)
+	}
+	f.why = nil
+	if r := ask(t, h, "health/service/web"); r.status != 200 {
+		t.Errorf("afterwards: %d", r.status)
 	}
 }
 

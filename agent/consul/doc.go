@@ -19,6 +19,10 @@
 // that waits for healthy web servers is not woken by a sick one that comes, goes
 // or is deregistered.
 //
+// An agent that has not joined yet answers lists as a Consul without a leader
+// does, with an error: clients then stay with what they have, instead of taking
+// the little that it knows for all there is.
+//
 // What there is not: writes (services are registered with the peer), sessions,
 // locks, the key-value store. A member that is not alive fails the check
 // serfHealth; a service that drains is in maintenance; the datacenter is the

@@ -24,6 +24,7 @@ type fake struct {
 	index    uint64            // of all
 	since    map[string]uint64 // when a service changed last
 	reads    int
+	why      error // it is not ready
 }
 
 func newFake() *fake {
@@ -85,6 +86,7 @@ func (f *fake) wait(ctx context.Context, now func() uint64, index uint64) error 
 
 func (f *fake) Datacenter() string { return "peer" }
 func (f *fake) Version() string    { return "1.2.3" }
+func (f *fake) Ready() error       { return f.why }
 
 func (f *fake) Nodes() ([]consul.Node, uint64) {
 	f.mu.Lock()

@@ -84,6 +84,12 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, f func(r *http.R
 		h.fail(w, rd.err)
 		return
 	}
+	if err := h.source.Ready(); err != nil && rd.changed != nil {
+		// In the words that clients know for: stay with what you have, try again.
+		w.Header().Set("X-Consul-Knownleader", "false")
+		h.fail(w, refuse(http.StatusInternalServerError, "No cluster leader: %v", err))
+		return
+	}
 	ctx := r.Context()
 	if q.index > 0 && rd.changed != nil {
 		if h.blocked.Add(1) > maxBlocked {

@@ -49,7 +49,12 @@ func anyMap(in map[string]string) map[string]any {
 // leader is /v1/status/leader. Nobody leads; clients ask to see whether there is
 // a cluster.
 func (h *handler) leader(*http.Request, query) reading {
-	return still(func() any { return h.me().gossip() })
+	return still(func() any {
+		if h.source.Ready() != nil {
+			return ""
+		}
+		return h.me().gossip()
+	})
 }
 
 // peers is /v1/status/peers: who is well.

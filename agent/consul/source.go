@@ -44,6 +44,8 @@ type Source interface {
 	Datacenter() string
 	// Version is that of the agent.
 	Version() string
+	// Ready says why what is known is not to be acted on yet, or returns nil.
+	Ready() error
 	// Nodes returns the members, and NodesChanged returns nil when their index is
 	// not index any more, or the error of ctx.
 	Nodes() ([]Node, uint64)
