@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,6 +207,22 @@ func TestExampleNginx(t *testing.T) {
 	eventually(t, "the upstreams are written", func() bool { _, err := os.Stat(upstreams); return err == nil })
 	startTool(t, nginx, "-p", dir, "-c", conf, "-g", "daemon off;")
 	follows(t, addr, b)
+}
+
+// The unit's command line is one that peer understands.
+func TestExampleUnit(t *testing.T) {
+	unit, err := os.ReadFile("examples/nginx/peer-watch-web.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := regexp.MustCompile(`(?m)^ExecStart=/usr/bin/peer (.*) web -- /\S+/reload-nginx \S+$`).FindSubmatch(unit)
+	if start == nil {
+		t.Fatal("no ExecStart")
+	}
+	p := startTool(t, "peer", append(strings.Fields(strings.Replace(string(start[1]), "/etc/peer/peer.yaml", emptyFile(t), 1)), "--addr", freeAddr(), "--redis", "redis://"+freeAddr(), "web", "--", "true")...)
+	if code := p.code(); code != exitUnavailable {
+		t.Errorf("without an agent it ends with %d", code)
+	}
 }
 
 // targets returns what Prometheus at addr scrapes with success, as JOB NODE HEALTH.
