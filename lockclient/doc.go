@@ -144,7 +144,10 @@
 //
 // On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also +wait.
 // With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe
-// +sentinel|get-master-addr-by-name +sentinel|sentinels. On Redis 6, which knows
-// no rights to parts of a command, write +script, +cluster and +sentinel.
-// +scan is for List, +script|load saves a round trip after a restart.
+// +sentinel|get-master-addr-by-name +sentinel|sentinels. Redis 6.0 knows no rights
+// to channels: leave out what begins with &. +scan is for List, +script|load saves
+// a round trip after a restart.
+//
+// The tests were run against Redis 6.0.20, 7.0.15 and 7.4.1 and Valkey 8.0.1; they
+// use the redis-server on the PATH.
 package lockclient

@@ -123,5 +123,5 @@ func TestHistoryOfStoppedProcesses(t *testing.T) {
 	for _, stop := range stops {
 		stop()
 	}
-	h.check(t, exclusion, faults, 10)
+	h.check(t, exclusion, faults, 5)
 }

@@ -155,6 +155,7 @@ func commandsSoFar(info any) int {
 func TestLoading(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
+	s.need("6.2") // for a delay while loading
 	long := func(cfg *lockclient.Config) { cfg.TTL = time.Minute }
 	a, b, c := s.client(t, long), s.client(t, long), s.client(t, long)
 	l := hold(t, a, "demo")

@@ -113,11 +113,13 @@ func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
 	const ttl = 3 * time.Second
-	rights := moreRights(t, "A Sentinel's user needs")
-	p.sentinel.do(append([]any{"ACL", "SETUSER", "looker", "on", ">SECRET"}, rights...)...)
-	at := func(cfg *lockclient.Config) {
-		cfg.URL, cfg.TTL = p.url()+"?sentinel_username=looker&sentinel_password=SECRET", ttl
+	url := p.url()
+	if p.sentinel.since("6.2") { // before that, a Sentinel has no users
+		rights := moreRights(t, "A Sentinel's user needs")
+		p.sentinel.do(append([]any{"ACL", "SETUSER", "looker", "on", ">SECRET"}, rights...)...)
+		url += "?sentinel_username=looker&sentinel_password=SECRET"
 	}
+	at := func(cfg *lockclient.Config) { cfg.URL, cfg.TTL = url, ttl }
 	a, b := p.primary.client(t, at), p.primary.client(t, at)
 	useAll(t, a, b)
 	p.deafen()
@@ -143,8 +145,10 @@ func TestSentinelFailover(t *testing.T) {
 	if _, err := b.TryAcquire(t.Context(), "other"); err != nil {
 		t.Error(err)
 	}
-	if denied := fmt.Sprint(p.sentinel.do("ACL", "LOG")); strings.Contains(denied, "looker") {
-		t.Errorf("the Sentinel refused something: %s", denied)
+	if p.sentinel.since("6.2") {
+		if denied := fmt.Sprint(p.sentinel.do("ACL", "LOG")); strings.Contains(denied, "looker") {
+			t.Errorf("the Sentinel refused something: %s", denied)
+		}
 	}
 }
 
@@ -284,5 +288,5 @@ func TestSentinelHistory(t *testing.T) {
 		}
 	}
 	t.Logf("%d holds outlived their primary, the last by %v", overlaps, time.Duration(last))
-	h.check(t, s.model(), faults, 8)
+	h.check(t, s.model(), faults, 4)
 }

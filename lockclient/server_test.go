@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,6 +152,29 @@ func (s *redisServer) adminWith(password string) *redis.Client {
 	c := redis.NewClient(&redis.Options{Addr: s.addr, Password: password})
 	s.t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// since reports whether the server is of this version of Redis, such as "6.2", or
+// a later one, or Valkey.
+func (s *redisServer) since(version string) bool {
+	s.t.Helper()
+	var major, minor, wantMajor, wantMinor int
+	_, v, _ := strings.Cut(fmt.Sprint(s.do("INFO", "server")), "redis_version:")
+	if _, err := fmt.Sscanf(v, "%d.%d", &major, &minor); err != nil {
+		s.t.Fatalf("read the server's version: %v", err)
+	}
+	if _, err := fmt.Sscanf(version, "%d.%d", &wantMajor, &wantMinor); err != nil {
+		s.t.Fatal(err)
+	}
+	return major > wantMajor || major == wantMajor && minor >= wantMinor
+}
+
+// need ends the test, loudly, when the server is older than version.
+func (s *redisServer) need(version string) {
+	s.t.Helper()
+	if !s.since(version) {
+		testcluster.Unavailable(s.t, "redis-"+version, "the redis-server on the PATH is older than "+version)
+	}
 }
 
 func (s *redisServer) do(args ...any) any {
