@@ -81,7 +81,7 @@ func (c *Client) ask(ctx context.Context, r *request) (a answer, sent moment, en
 		}
 		sent = now()
 		var reply string
-		reply, ended, err = c.call(ctx, acquireScript, r.question())
+		reply, ended, err = c.call(ctx, 0, acquireScript, r.question())
 		if err != nil {
 			return answer{}, sent, ended, err
 		}

@@ -2,6 +2,7 @@ package lockclient
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,9 +25,12 @@ const (
 
 // A batcher sends what many goroutines ask at the same time together: as long as
 // no more than batchSlots calls are under way, each goes by itself and pays
-// nothing. It has no goroutine: the first in the queue sends for all.
+// nothing. The first in the queue sends for all.
+//
+// Goroutine: one for a batch whose first caller has left, until it is done with.
 type batcher struct {
-	rdb redis.UniversalClient
+	rdb        redis.UniversalClient
+	background func(f func()) bool // the client's
 
 	mu    sync.Mutex
 	busy  int // slots taken
@@ -36,12 +40,13 @@ type batcher struct {
 type batched struct {
 	cmd  redis.Cmder
 	lead chan []*batched // the batch that this one has to send, itself first
-	done chan struct{}   // closed when another has sent it
+	done chan struct{}   // closed when somebody else has sent it
 }
 
 // process runs cmd, whose outcome is in it, and returns its error. ctx must have
-// no end: a batch cannot be left.
-func (b *batcher) process(ctx context.Context, cmd redis.Cmder) error {
+// no end, or be the question q: a batch cannot be left, but who waits for one can
+// go.
+func (b *batcher) process(ctx context.Context, q *question, cmd redis.Cmder) error {
 	b.mu.Lock()
 	if b.busy < batchSlots {
 		b.busy++
@@ -64,13 +69,59 @@ func (b *batcher) process(ctx context.Context, cmd redis.Cmder) error {
 		case <-me.done:
 			return cmd.Err()
 		case batch := <-me.lead:
-			b.send(ctx, batch)
+			b.send(ctx, q, batch)
 			b.next()
 			return cmd.Err()
 		case <-late:
 			b.push(me)
+		case <-ctx.Done():
+			if !b.withdraw(me) {
+				q.ended = me.done
+			}
+			return errLeft
 		}
 	}
+}
+
+// full reports whether a call would have to wait for others.
+func (b *batcher) full() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.busy >= batchSlots
+}
+
+// carry sends a batch whose first caller has gone.
+func (b *batcher) carry(batch []*batched) {
+	b.send(context.Background(), nil, batch)
+	close(batch[0].done)
+	b.next()
+}
+
+// withdraw takes me out of the queue, or says that it is not there any more. Who
+// has a batch to send has it sent by somebody else.
+func (b *batcher) withdraw(me *batched) bool {
+	b.mu.Lock()
+	i := slices.Index(b.queue, me)
+	if i >= 0 {
+		b.queue = slices.Delete(b.queue, i, i+1)
+	}
+	if i == 0 && len(b.queue) > 0 {
+		// Somebody else is the first now, and does not know it.
+		first := b.queue[0]
+		time.AfterFunc(batchPatience, func() { b.push(first) })
+	}
+	b.mu.Unlock()
+	if i >= 0 {
+		return true
+	}
+	select {
+	case batch := <-me.lead:
+		if !b.background(func() { b.carry(batch) }) {
+			b.carry(batch)
+		}
+	default: // it is sent by another one, or has been
+	}
+	return false
 }
 
 // push gives me a slot beyond batchSlots, unless it has one by now.
@@ -103,7 +154,10 @@ func (b *batcher) hand() {
 	batch[0].lead <- batch
 }
 
-func (b *batcher) send(ctx context.Context, batch []*batched) {
+// send sends a batch; ctx is Background, or the question q of its first caller.
+// When that one leaves, the others ask again, but not before it is known that
+// nothing comes of what they asked.
+func (b *batcher) send(ctx context.Context, q *question, batch []*batched) {
 	if len(batch) == 1 {
 		b.rdb.Process(ctx, batch[0].cmd)
 		return
@@ -113,7 +167,17 @@ func (b *batcher) send(ctx context.Context, batch []*batched) {
 		pipe.Process(ctx, j.cmd)
 	}
 	pipe.Exec(ctx) // each command has its own error
-	for _, j := range batch[1:] {
-		close(j.done)
+	tell := func() {
+		for _, j := range batch[1:] {
+			close(j.done)
+		}
 	}
+	if q != nil && q.left.Load() {
+		if l := q.line.Load(); l != nil {
+			if over := l.outstayed(); over != nil && b.background(func() { <-over; tell() }) {
+				return
+			}
+		}
+	}
+	tell()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -38,13 +39,46 @@ func detach[T any](c *Client, ctx context.Context, f func(context.Context) (T, e
 	}
 }
 
-// call is run, but returns as soon as ctx is done; see detach.
-func (c *Client) call(ctx context.Context, s *script, args []any) (string, <-chan struct{}, error) {
+// call is run, but returns as soon as ctx is done, or a grace later, with ctx's
+// cause. Then ended, if it is not nil, is closed when what was asked can do no
+// more harm.
+func (c *Client) call(ctx context.Context, grace time.Duration, s *script, args []any) (reply string, ended <-chan struct{}, err error) {
 	if ctx.Done() == nil {
-		reply, err := c.run(ctx, c.calls, s, args)
+		reply, err = c.run(ctx, c.calls, s, args)
 		return reply, nil, err
 	}
-	return detach(c, ctx, func(ctx context.Context) (string, error) { return c.run(ctx, c.calls, s, args) })
+	if ctx.Err() != nil && grace == 0 {
+		return "", nil, context.Cause(ctx)
+	}
+	if !c.direct() {
+		if grace > 0 {
+			longer, cancel := outlast(ctx, grace)
+			defer cancel()
+			ctx = longer
+		}
+		return detach(c, ctx, func(ctx context.Context) (string, error) { return c.run(ctx, c.calls, s, args) })
+	}
+	q := c.questions.ask(ctx)
+	stop := q.leaveAfter(ctx, grace)
+	reply, err = c.run(q, c.calls, s, args)
+	stop()
+	if c.questions.end(q, err) {
+		return "", q.ended, context.Cause(ctx)
+	}
+	return reply, nil, err
+}
+
+// outlast returns a context that ends a grace after ctx does, with its cause.
+func outlast(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // broken reports whether err is that of a connection that was there before and
@@ -67,7 +101,8 @@ const resend = 3
 func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
 	err := c.process(ctx, rdb, cmd)
 	for range resend {
-		if err == nil || !broken(err) || ctx.Err() != nil || c.closing.Load() {
+		// errLeft is that of another caller, in the same batch.
+		if err == nil || !broken(err) && !errors.Is(err, errLeft) || ctx.Err() != nil || c.closing.Load() {
 			break
 		}
 		cmd.SetErr(nil)
@@ -82,8 +117,13 @@ func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script,
 
 // process sends cmd, in a batch with others where that pays.
 func (c *Client) process(ctx context.Context, rdb redis.UniversalClient, cmd redis.Cmder) error {
-	if rdb == c.calls && ctx.Done() == nil && c.health.floor.Load() < int64(batchBelow) {
-		return c.batcher.process(ctx, cmd)
+	if rdb == c.calls && c.batches() {
+		if q, ok := ctx.(*question); ok || ctx.Done() == nil {
+			return c.batcher.process(ctx, q, cmd)
+		}
 	}
 	return rdb.Process(ctx, cmd)
 }
+
+// batches reports whether calls are worth being sent together.
+func (c *Client) batches() bool { return c.health.floor.Load() < int64(batchBelow) }

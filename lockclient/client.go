@@ -22,7 +22,8 @@ const closeGrace = 2 * time.Second
 //
 // Goroutines: health (from Start to Close), the events' one when OnEvent is set,
 // listen (from the first waiter on), and short-lived ones: a call that its
-// caller may leave, a renewal, a beat of a queue, a goodbye. Close waits for all.
+// caller may leave and that finds no connection ready, what is left of one that
+// was left, a renewal, a beat of a queue, a goodbye. Close waits for all.
 type Client struct {
 	cfg       Config
 	addr      string
@@ -32,6 +33,7 @@ type Client struct {
 	ttlMS     string
 	calls     redis.UniversalClient
 	renewals  redis.UniversalClient
+	questions *questions
 	batcher   batcher
 	alarms    alarms
 	teaching  atomic.Bool
@@ -72,7 +74,8 @@ func Start(cfg Config) (*Client, error) {
 	}
 	gate := &dialGate{}
 	lines, hangUp := context.WithCancel(context.Background())
-	calls, renewals, addr, err := connect(lines, cfg, gate)
+	qs := &questions{open: map[int64]*question{}}
+	calls, renewals, addr, err := connect(lines, cfg, gate, qs)
 	if err != nil {
 		hangUp()
 		return nil, fmt.Errorf("start lock client: %w", err)
@@ -80,10 +83,10 @@ func Start(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, addr: addr, id: escapeNode(cfg.Node) + "/" + hex.EncodeToString(instance[:]), meta: cfg.meta(cfg.TTL, false),
 		ttlMS: strconv.FormatInt(cfg.TTL.Milliseconds(), 10),
-		calls: calls, renewals: renewals, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
+		calls: calls, renewals: renewals, questions: qs, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{}, early: map[string]uint64{},
 	}
-	c.batcher.rdb = calls
+	c.batcher.rdb, c.batcher.background, qs.background = calls, c.background, c.background
 	c.health.troubled.Store(true)
 	c.health.answered.Store(math.MinInt64 / 2)
 	c.life, c.end = context.WithCancel(context.Background())

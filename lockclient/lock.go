@@ -198,16 +198,11 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	l.mu.Unlock()
 	l.c.drop(l)
 
-	if ctx.Done() != nil {
-		longer, cancel := outlast(ctx, releaseGrace)
-		defer cancel()
-		ctx = longer
-	}
 	s, args := releaseScript, append(l.r.args[:argOwn], &l.r.id)
 	if l.r.limit != limitAlone {
 		s, args = leaveScript, l.r.farewell(l.value)
 	}
-	reply, ended, err := l.c.call(ctx, s, args)
+	reply, ended, err := l.c.call(ctx, releaseGrace, s, args)
 	if err == nil {
 		err = decodeOutcome(s, reply)
 	} else if !errors.Is(err, ErrClosed) {
@@ -234,17 +229,4 @@ func (l *Lock) event(t EventType, reason error) Event {
 		e.Reason = reason.Error()
 	}
 	return e
-}
-
-// outlast returns a context that ends a grace after ctx does, with its cause.
-func outlast(ctx context.Context, grace time.Duration) (context.Context, func()) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
-		context.AfterFunc(longer, func() { t.Stop() })
-	})
-	return longer, func() {
-		stop()
-		cancel(nil)
-	}
 }

@@ -67,12 +67,13 @@ func options(cfg Config) (*redis.UniversalOptions, error) {
 // calls and the subscription, and a small one for renewals, which no load on
 // the first can hold up. lines ends when no connection is wanted any more, for
 // go-redis dials with a context of its own.
-func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals redis.UniversalClient, addr string, err error) {
+func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (calls, renewals redis.UniversalClient, addr string, err error) {
 	quiet()
 	opt, err := options(cfg)
 	if err != nil {
 		return nil, nil, "", err
 	}
+	qs.timeout = opt.ReadTimeout
 	dial, tlsConfig := cfg.Dial, opt.TLSConfig
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		life, ok := ctx.Value(lifeKey{}).(context.Context)
@@ -100,7 +101,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate) (calls, renewals
 				}
 				conn = secure
 			}
-			return newLine(life, conn, gate), nil
+			return newLine(life, conn, gate, qs), nil
 		})
 		if err != nil {
 			// A pool that counts errors would begin to dial by itself.

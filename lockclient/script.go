@@ -90,6 +90,9 @@ func (c *Client) run(ctx context.Context, rdb redis.UniversalClient, s *script, 
 		cmd = redis.NewStringCmd(ctx, s.withSource(args)...)
 		err = rdb.Process(ctx, cmd)
 	}
+	if q, ok := ctx.(*question); ok && err != nil && q.left.Load() {
+		return "", err // which says nothing of Redis
+	}
 	if err != nil {
 		err = explain(c.addr, err)
 	}

@@ -1,0 +1,136 @@
+package lockclient_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peerhq/peer/lockclient"
+)
+
+var errEnough = errors.New("had enough")
+
+// soon bounds what may pass between the end of a context and the return of who
+// was called with it.
+func (w world) soon() time.Duration { return 5*time.Millisecond + w.slack }
+
+// left calls f with a context that ends after a while, and checks when and how it
+// returns.
+func left(t *testing.T, w world, after, grace time.Duration, f func(context.Context) error) {
+	t.Helper()
+	start := time.Now()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), after, errEnough)
+	defer cancel()
+	if err := f(ctx); !errors.Is(err, errEnough) {
+		t.Errorf("got %v, want the cause of the context", err)
+	}
+	if d := time.Since(start); d < after+grace || d > after+grace+w.soon() {
+		t.Errorf("returned after %v, want %v", d, after+grace)
+	}
+}
+
+// free checks that nothing is in the way of taking these locks, soon.
+func free(t *testing.T, w world, names ...string) {
+	t.Helper()
+	c := w.client("free")
+	for _, name := range names {
+		ctx, cancel := context.WithTimeout(t.Context(), w.ttl/2)
+		l, err := c.Acquire(ctx, name)
+		cancel()
+		if err != nil {
+			t.Fatalf("%s is in the way: %v", name, err)
+		}
+		if err := l.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Redis does not answer: who leaves is let go at once, whatever the call is
+// blocked in, and nothing is left behind.
+func TestLeftWhileStalled(t *testing.T) {
+	acquire := func(c *lockclient.Client) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := c.Acquire(ctx, "demo")
+			return err
+		}
+	}
+	t.Run("connected", func(t *testing.T) {
+		inWorlds(t, func(t *testing.T, w world) {
+			c := w.client("a")
+			must[struct{}](t)(struct{}{}, hold(t, c, "warm").Release(t.Context()))
+			w.redis.Stall()
+			left(t, w, w.ttl/10, 0, acquire(c))
+			w.redis.Heal()
+			free(t, w, "demo")
+		})
+	})
+	t.Run("not connected", func(t *testing.T) {
+		inWorlds(t, func(t *testing.T, w world) {
+			w.redis.Stall()
+			c := w.client("a")
+			left(t, w, w.ttl/10, 0, acquire(c))
+			w.redis.Heal()
+			free(t, w, "demo")
+		})
+	})
+	t.Run("release", func(t *testing.T) {
+		inWorlds(t, func(t *testing.T, w world) {
+			l := must[*lockclient.Lock](t)(w.client("a").Acquire(t.Context(), "demo", lockclient.WithTTL(time.Minute)))
+			w.redis.Stall()
+			left(t, w, w.ttl/10, 2*time.Second, l.Release)
+			w.redis.Heal()
+			free(t, w, "demo")
+		})
+	})
+}
+
+// Many ask at one time, so that they are sent together, and some of them leave:
+// the others are served all the same.
+func TestSomeLeaveABatch(t *testing.T) {
+	inWorlds(t, func(t *testing.T, w world) {
+		c := w.client("a")
+		must[struct{}](t)(struct{}{}, hold(t, c, "warm").Release(t.Context()))
+		w.redis.Pause()
+		const n = 40
+		var names []string
+		var wg sync.WaitGroup
+		for i := range n {
+			name := fmt.Sprint("demo", i)
+			names = append(names, name)
+			// Those that begin leave: the first of them carries a batch for all.
+			if i < 4 || i%2 == 0 {
+				wg.Go(func() {
+					left(t, w, w.ttl/10+time.Duration(i)*time.Millisecond, 0, func(ctx context.Context) error {
+						_, err := c.Acquire(ctx, name)
+						return err
+					})
+				})
+				if i == 3 {
+					time.Sleep(5 * time.Millisecond)
+				}
+				continue
+			}
+			wg.Go(func() {
+				l, err := c.Acquire(t.Context(), name, lockclient.WithTTL(time.Minute))
+				if err != nil {
+					t.Errorf("%s stayed, and got %v", name, err)
+					return
+				}
+				if err := l.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(w.ttl / 2)
+		w.redis.Resume()
+		wg.Wait()
+		free(t, w, names...)
+		if s := c.Stats(); s.Held != 0 || s.Waiting != 0 {
+			t.Errorf("held %d, waiting %d, want none", s.Held, s.Waiting)
+		}
+	})
+}
