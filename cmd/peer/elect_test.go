@@ -3,10 +3,13 @@
 package main
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -150,6 +153,106 @@ func TestElectOutlivesRedis(t *testing.T) {
 	r.Cut()
 	if got := p.code(); got != exitLost {
 		t.Errorf("without --restart it ended with %d: %s", got, &p.errOut)
+	}
+}
+
+// One that is cut off from the Redis loses the office, and another is elected: by
+// then the first one's COMMAND is dead, with all that it has started, though it
+// does not want to stop.
+func TestElectElsewhereWhenLost(t *testing.T) {
+	t.Parallel()
+	r := testcluster.StartAnyRedis(t)
+	way := newRelay(t, r.Addr())
+	dir := t.TempDir()
+	p := peerElect(t, r, "--ttl", "4s", "--grace", "1s", "chief", "--", "sh", "-c", stubborn, dir)
+	p.Env = append(p.Env, "PEER_REDIS_URL=redis://"+way.addr)
+	p.Stdout, p.Stderr = nil, nil // its orphans must not keep a pipe of ours open
+	p.start()
+	pids := []int{number(t, dir+"/command"), number(t, dir+"/child"), number(t, dir+"/far")}
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	script := `for p; do case $(cut -d' ' -f3 /proc/$p/stat 2>/dev/null) in ''|Z|X) ;; *) echo $p;; esac; done; exit 4`
+	args := []string{"chief", "--", "sh", "-c", script, "sh"}
+	for _, pid := range pids {
+		args = append(args, strconv.Itoa(pid))
+	}
+	q := peerElect(t, r, args...).start()
+	c := lockClient(t, r)
+	eventually(t, "the other one stands", func() bool { return len(inspect(t, c, "chief").Waiters) == 1 })
+	way.cut()
+	if got := q.code(); got != 4 {
+		t.Errorf("the other one ends with %d: %s", got, &q.errOut)
+	}
+	if q.out.Len() > 0 {
+		t.Errorf("alive when the other one was elected: %s of %v", strings.Fields(q.out.String()), pids)
+	}
+	if got := p.code(); got != exitLost {
+		t.Errorf("the first one ends with %d, want %d", got, exitLost)
+	}
+}
+
+// A relay is one program's way to an address.
+type relay struct {
+	addr string
+	l    net.Listener
+
+	mu    sync.Mutex
+	conns []net.Conn
+	isCut bool
+}
+
+func newRelay(t testing.TB, to string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &relay{addr: l.Addr().String(), l: l}
+	t.Cleanup(w.cut)
+	go func() {
+		for {
+			a, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", to)
+			if err != nil {
+				a.Close()
+				continue
+			}
+			if !w.add(a, b) {
+				return
+			}
+			go func() { _, _ = io.Copy(a, b); a.Close() }()
+			go func() { _, _ = io.Copy(b, a); b.Close() }()
+		}
+	}()
+	return w
+}
+
+func (w *relay) add(conns ...net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, conns...)
+	if w.isCut {
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	return !w.isCut
+}
+
+// cut ends it for good.
+func (w *relay) cut() {
+	w.l.Close()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = true
+	for _, c := range w.conns {
+		c.Close()
 	}
 }
 
