@@ -1,3 +1,4 @@
-// Package clienttest tests what Consul's own Go client makes of package consul.
-// It is a module of its own, so that nobody who builds peer builds that client.
+// Package clienttest tests what others make of package consul: Consul's own Go
+// client, the discovery of Prometheus and consul-template, each as it is. It is a
+// module of its own, so that nobody who builds peer builds them.
 package clienttest
