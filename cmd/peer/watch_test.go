@@ -120,7 +120,7 @@ func TestWatchFollows(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t, "a", nil)
 	in := newInputs(t)
-	p := peerWatch(t, a, nil, "web", "--", "sh", "-c", `cat >>"$0"; echo "$PEER_WATCH_SERVICE $PEER_WATCH_LIVE"`, in.path).start()
+	p := peerWatch(t, a, nil, "web", "--", "sh", "-c", `echo "$PEER_WATCH_SERVICE $PEER_WATCH_LIVE"; cat >>"$0"`, in.path).start()
 	in.await("")
 	register(t, a, 8080)
 	in.await("", "127.0.0.1:8080")
@@ -155,7 +155,7 @@ func TestWatchCoalesces(t *testing.T) {
 	register(t, a, 8000)
 	in := newInputs(t)
 	gate := filepath.Join(t.TempDir(), "gate")
-	peerWatch(t, a, nil, "web", "--", "sh", "-c", `cat >>"$0"; while test -e "$1"; do sleep 0.02; done`, in.path, gate).start()
+	peerWatch(t, a, nil, "web", "--", "sh", "-c", `test -e "$1"; gate=$?; cat >>"$0"; while test $gate = 0 -a -e "$1"; do sleep 0.02; done`, in.path, gate).start()
 	in.await("127.0.0.1:8000")
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -209,6 +209,37 @@ func TestWatchOneHostAtATime(t *testing.T) {
 			break
 		}
 		last = run[1]
+	}
+}
+
+// Without the Redis nobody holds the lock, and COMMAND waits: one that runs is
+// stopped, and run again when the Redis is back.
+func TestWatchOutlivesRedis(t *testing.T) {
+	t.Parallel()
+	r := testcluster.StartAnyRedis(t)
+	a := startAgent(t, "a", nil)
+	register(t, a, 8000)
+	in, pids := newInputs(t), newDiary(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	p := peerWatch(t, a, r, "--lock", "reload", "--ttl", "600ms", "web", "--", "sh", "-c",
+		`test -e "$2"; gate=$?; cat >>"$0"; echo $$ >>"$1"; test $gate != 0 || exec sleep 1000`, in.path, pids.path, gate).start()
+	in.await("127.0.0.1:8000")
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	register(t, a, 8001)
+	second := pids.await(2)
+	r.Cut()
+	eventually(t, "COMMAND is stopped", func() bool { return !runs(second) })
+	if err := os.Remove(gate); err != nil {
+		t.Fatal(err)
+	}
+	register(t, a, 8002)
+	r.Heal()
+	in.await("127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002")
+	_ = p.Process.Signal(syscall.SIGTERM)
+	if code := p.code(); code != 143 || !strings.Contains(p.errOut.String(), "COMMAND was stopped; once more in ") {
+		t.Errorf("code %d: %s", code, &p.errOut)
 	}
 }
 
