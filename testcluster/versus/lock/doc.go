@@ -36,7 +36,9 @@
 // # The rows
 //
 //   - pair: one goroutine takes a free lock and gives it back; all products in
-//     turn, pair by pair, so that they share whatever else the machine does;
+//     turn, pair by pair, so that they share whatever else the machine does. Under
+//     a context that can end a call must be able to return before its answer is
+//     there; the other rows of cost are under one that has no end;
 //   - throughput: one client, 64 goroutines with a lock of their own each;
 //   - contention: 64 clients on one lock. The index is Jain's, (Σx)²/(n·Σx²) of
 //     how often each got it: 1 is fair, 1/n is one client all the time. Round

@@ -51,6 +51,10 @@ func (l *lab) idle(ctx context.Context, p product, clients int) (err error) {
 		return err
 	}
 	defer endTeam()
+	// What the holder opens for its renewals is no waiter's.
+	if err := wait(ctx, time.Second); err != nil {
+		return err
+	}
 	first, err := srv.connections(ctx)
 	if err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// pairs has every product take and give back a free lock in turn, pair by pair.
+// pairs has every product take and give back a free lock in turn, pair by pair:
+// under a context that has no end, and under one that can end.
 func pairs(ctx context.Context, l *lab) error {
 	clients := make([]client, len(l.products))
-	took := make([][]time.Duration, len(l.products))
 	for i, p := range l.products {
 		team, end, err := l.team(ctx, p, 1)
 		if err != nil {
@@ -25,21 +25,25 @@ func pairs(ctx context.Context, l *lab) error {
 		clients[i] = team[0]
 	}
 	const warm = 100
-	each := l.slice * time.Duration(len(l.products)) / 2
+	took := [2][]([]time.Duration){make([][]time.Duration, len(clients)), make([][]time.Duration, len(clients))}
+	each := l.slice * time.Duration(len(clients)) / 2
 	for n, begun := 0, time.Now(); n < warm*2 || time.Since(begun) < each; n++ {
-		for i, c := range clients {
-			t := time.Now()
-			if err := c.pair(context.Background(), l.products[i].name); err != nil {
-				return err
-			}
-			if n >= warm {
-				took[i] = append(took[i], time.Since(t))
+		for k, under := range []context.Context{context.Background(), ctx} {
+			for i, c := range clients {
+				t := time.Now()
+				if err := c.pair(under, l.products[i].name); err != nil {
+					return err
+				}
+				if n >= warm {
+					took[k][i] = append(took[k][i], time.Since(t))
+				}
 			}
 		}
 	}
 	for i, p := range l.products {
-		l.report("pair-p50", p, inMicros(percentile(took[i], 50)))
-		l.report("pair-p99", p, inMicros(percentile(took[i], 99)))
+		l.report("pair-p50", p, inMicros(percentile(took[0][i], 50)))
+		l.report("pair-p99", p, inMicros(percentile(took[0][i], 99)))
+		l.report("pair-ctx", p, inMicros(percentile(took[1][i], 50)))
 	}
 	return nil
 }
@@ -52,28 +56,30 @@ func throughput(ctx context.Context, l *lab) error {
 			return err
 		}
 		defer end()
-		burst := func(d time.Duration) (float64, error) {
+		burst := func(under context.Context, d time.Duration) (float64, error) {
 			var n atomic.Int64
+			begun := time.Now()
 			err := crowd(64, func(i int) error {
 				key := p.name + strconv.Itoa(i)
-				for begun := time.Now(); time.Since(begun) < d; n.Add(1) {
-					if err := team[0].pair(context.Background(), key); err != nil {
+				for ; time.Since(begun) < d; n.Add(1) {
+					if err := team[0].pair(under, key); err != nil {
 						return err
 					}
 				}
 				return nil
 			})
-			return float64(n.Load()), err
+			return float64(n.Load()) / time.Since(begun).Seconds(), err
 		}
-		if _, err := burst(l.slice / 10); err != nil {
+		if _, err := burst(ctx, l.slice/10); err != nil {
 			return err
 		}
-		begun := time.Now()
-		n, err := burst(l.slice)
-		if err != nil {
+		rate, err1 := burst(context.Background(), l.slice)
+		under, err2 := burst(ctx, l.slice)
+		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		l.report("ops", p, n/time.Since(begun).Seconds())
+		l.report("ops", p, rate)
+		l.report("ops-ctx", p, under)
 		return nil
 	})
 }
@@ -199,19 +205,25 @@ func allocs(ctx context.Context, l *lab) error {
 			return err
 		}
 		defer end()
-		const n = 2000
-		var before, after runtime.MemStats
-		for i := range 2 * n {
-			if i == n {
-				runtime.ReadMemStats(&before)
+		for _, under := range []context.Context{context.Background(), ctx} {
+			const n = 2000
+			var before, after runtime.MemStats
+			for i := range 2 * n {
+				if i == n {
+					runtime.ReadMemStats(&before)
+				}
+				if err := team[0].pair(under, p.name); err != nil {
+					return err
+				}
 			}
-			if err := team[0].pair(context.Background(), p.name); err != nil {
-				return err
+			runtime.ReadMemStats(&after)
+			if under == ctx {
+				l.report("allocs-ctx", p, float64(after.Mallocs-before.Mallocs)/n)
+				continue
 			}
+			l.report("allocs", p, float64(after.Mallocs-before.Mallocs)/n)
+			l.report("bytes", p, float64(after.TotalAlloc-before.TotalAlloc)/n)
 		}
-		runtime.ReadMemStats(&after)
-		l.report("allocs", p, float64(after.Mallocs-before.Mallocs)/n)
-		l.report("bytes", p, float64(after.TotalAlloc-before.TotalAlloc)/n)
 		return nil
 	})
 }

@@ -137,8 +137,8 @@ type scenario struct {
 }
 
 var scenarios = []scenario{
-	{"pairs", []string{"pair-p50", "pair-p99"}, pairs, 2 * time.Minute},
-	{"throughput", []string{"ops"}, throughput, 2 * time.Minute},
+	{"pairs", []string{"pair-p50", "pair-p99", "pair-ctx"}, pairs, 2 * time.Minute},
+	{"throughput", []string{"ops", "ops-ctx"}, throughput, 2 * time.Minute},
 	{"contention", []string{"jain", "trips", "calls"}, contention, 3 * time.Minute},
 	{"hand-over", []string{"hand-p50", "hand-p99", "hand-rate"}, handOver, 3 * time.Minute},
 	{"idle", []string{"idle", "idle-conns", "idle-one", "idle-one-conns"}, idle, 3 * time.Minute},
@@ -146,7 +146,7 @@ var scenarios = []scenario{
 	{"away", []string{"away"}, away, 3 * time.Minute},
 	{"told", []string{"told"}, told, 2 * time.Minute},
 	{"far", []string{"far-first", "far"}, far, 2 * time.Minute},
-	{"allocs", []string{"allocs", "bytes"}, allocs, 2 * time.Minute},
+	{"allocs", []string{"allocs", "allocs-ctx", "bytes"}, allocs, 2 * time.Minute},
 }
 
 // wanted says whether sc yields one of ids, or whether there are none.

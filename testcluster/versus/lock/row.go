@@ -44,7 +44,9 @@ type row struct {
 var rows = []row{
 	{"pair-p50", "acquire + release of a free lock, p50", micros, atMost, 1.2, true},
 	{"pair-p99", "the same, p99", micros, none, 0, false},
+	{"pair-ctx", "the same, p50, under a context that can end", micros, none, 0, false},
 	{"ops", "64 goroutines, 64 locks, pairs a second", perSecond, atLeast, 1.5, true},
+	{"ops-ctx", "the same, under a context that can end", perSecond, none, 0, false},
 	{"jain", "64 clients, 1 lock: Jain's index", fraction, atLeast, 0.99, false},
 	// A lock that is handed over costs its taker and its giver one each.
 	{"trips", "the same: round trips an acquisition", pieces, atMost, 2.05, false},
@@ -63,6 +65,7 @@ var rows = []row{
 	{"far-first", "free lock at 120 ms RTT, new client", millis, atMost, 250, false},
 	{"far", "free lock at 120 ms RTT, the next time", millis, atMost, 250, false},
 	{"allocs", "heap allocations, acquire + release", pieces, atMost, 34, false},
+	{"allocs-ctx", "the same, under a context that can end", pieces, atMost, 34, false},
 	{"bytes", "heap bytes, acquire + release", pieces, none, 0, false},
 }
 

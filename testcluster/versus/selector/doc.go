@@ -11,8 +11,9 @@
 //
 // Of 100 peers, by one goroutine and by two; the figure of two is the time by the
 // clock over all picks, so that one that scales shows half. Each is called by a
-// loop of its own, without an interface between. Allocations are those of one
-// pick.
+// loop of its own, without an interface between. A round's figure is the least of
+// ten tries: what else the machine does can only make one longer. Allocations are
+// those of one pick.
 //
 //   - floor: an index that its goroutine owns, over a slice that never changes;
 //     cursor is ours, which follows changes;
@@ -31,7 +32,8 @@
 // # Updates
 //
 // One of N peers leaves and another one joins; the whole list is given, as who
-// watches a service gets it. consistent and maglev are told Remove and Add. What
+// watches a service gets it; a round's figure is the median of all that were
+// done in it. consistent and maglev are told Remove and Add. What
 // would take a minute to set up, gRPC's and theirs at 10,000, is not run.
 //
 // # Quality

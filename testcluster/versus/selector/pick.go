@@ -120,24 +120,32 @@ func measurePicks(s settings) table {
 	return t
 }
 
-// perPick returns the ns by the clock over all picks of so many goroutines that
-// pick for about d.
+// tries is how many times a pick is measured each round. The least counts: what
+// else the machine does can only make it longer.
+const tries = 10
+
+// perPick returns the ns by the clock over all picks of so many goroutines, the
+// least of several tries in about d.
 func perPick(b bench, goroutines int, d time.Duration) float64 {
-	n := 64
-	for {
+	once := func(n int) time.Duration {
 		var wg sync.WaitGroup
 		begun := time.Now()
 		for range goroutines {
 			wg.Go(func() { sink.Add(int64(b.loop(n))) })
 		}
 		wg.Wait()
-		took := time.Since(begun)
-		if took >= d/2 {
-			return float64(took) / float64(n*goroutines)
-		}
-		// A short try is mostly the start of goroutines: no more than tenfold.
-		n = min(10*n, int(float64(n)*1.2*float64(d)/float64(max(took, 1)))+1)
+		return time.Since(begun)
 	}
+	n, took := 64, once(64)
+	for took < d/tries/2 {
+		// A short try is mostly the start of goroutines: no more than tenfold.
+		n = min(10*n, int(float64(n)*float64(d/tries)/float64(max(took, 1)))+1)
+		took = once(n)
+	}
+	for range tries {
+		took = min(took, once(n))
+	}
+	return float64(took) / float64(n*goroutines)
 }
 
 // allocsPer returns the allocations of one pick.

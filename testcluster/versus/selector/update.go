@@ -77,15 +77,16 @@ func measureUpdates(s settings) table {
 				if n > updates[k].most {
 					continue
 				}
-				did, begun := 0, time.Now()
-				for did == 0 || time.Since(begun) < s.slice {
+				var each []float64
+				for begun := time.Now(); len(each) == 0 || time.Since(begun) < s.slice; {
 					next++
 					come := fmt.Sprint("x", next)
+					at := time.Now()
 					swaps[k][n](last[k][n], come)
+					each = append(each, float64(time.Since(at)))
 					last[k][n] = come
-					did++
 				}
-				took[k][n] = append(took[k][n], float64(time.Since(begun))/float64(did))
+				took[k][n] = append(took[k][n], median(each))
 			}
 		}
 		say("updates, round %d of %d, load %.1f", round+1, s.rounds, load())
