@@ -61,6 +61,7 @@ func (a *Agent) startConsul(r resolved) error {
 		return err
 	}
 	a.consulAddr = l.Addr().String()
+	a.logger.Info("consul's reads are answered", "addr", a.consulAddr)
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Package consul answers the reads of Consul's HTTP API that find services, so
 // that what speaks to a Consul agent finds a peer's services unchanged: Consul's
-// own Go client, consul-template, Prometheus (consul_sd), Traefik, and others.
+// own Go client, consul-template, Prometheus (consul_sd), and others.
 //
 //	/v1/catalog/services     /v1/catalog/service/{service}
 //	/v1/catalog/nodes        /v1/catalog/node/{node}     /v1/catalog/datacenters
