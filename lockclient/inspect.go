@@ -174,9 +174,9 @@ var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`
 
 // ForceRelease takes the lock name from all who hold it, tells them, and calls
 // the next waiter. It returns what it took, or ErrNotHeld. A holder is told in
-// one round trip if it listens, which it does after holding for a tenth of a
-// second, else by its next renewal; what it does until then only a fence keeps
-// in check.
+// one round trip if it listens, else when it begins to, a tenth of a second after
+// it got the lock, or when it renews ByHand; what it does until then only a fence
+// keeps in check.
 func (c *Client) ForceRelease(ctx context.Context, name string) (Info, error) {
 	if err := checkName(name); err != nil {
 		return Info{}, fmt.Errorf("release by force: %w", err)
