@@ -3,6 +3,7 @@ package testcluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -31,7 +32,7 @@ type loopback struct {
 }
 
 func (l *loopback) host(n *Node) host {
-	h := &loopbackHost{t: l.t, port: freePort(l.t)}
+	h := &loopbackHost{t: l.t, port: FreePort()}
 	if old, ok := n.host.(*loopbackHost); ok {
 		h.dir, h.log = old.dir, old.log
 	} else {
@@ -46,27 +47,25 @@ func (l *loopback) cut([]*Node, []*Node) { l.t.Fatal(errNotHere) }
 func (l *loopback) isolate(*Node)        { l.t.Fatal(errNotHere) }
 func (l *loopback) heal()                { l.t.Fatal(errNotHere) }
 
-// freePort returns a port of 127.0.0.1 that is free for UDP and TCP now. A peer
-// that comes back needs the port it had, so that the kernel cannot choose each
-// time.
-func freePort(t testing.TB) string {
-	t.Helper()
+// FreePort returns a port of 127.0.0.1 that is free for UDP and TCP now. It lies
+// below those that kernels give to whoever asks for any (the ephemeral ones), so
+// that it is still free when it is wanted. A peer that comes back needs the port
+// it had, so that the kernel cannot choose each time.
+func FreePort() string {
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
-		p, err := net.ListenPacket("udp", addr)
+		p, err := net.ListenPacket("udp", "127.0.0.1:"+port)
 		l.Close()
 		if err == nil {
 			p.Close()
-			_, port, _ := net.SplitHostPort(addr)
 			return port
 		}
 	}
-	t.Fatal("no port of 127.0.0.1 is free for UDP and TCP")
-	return ""
+	panic("no port of 127.0.0.1 is free for UDP and TCP")
 }
 
 // loopbackHost is a gossip port of 127.0.0.1 with an agent on it.

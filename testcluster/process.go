@@ -45,7 +45,7 @@ func shortDir(t *testing.T) string {
 
 func (p processes) host(n *Node) host {
 	h := newProcessHost(p.t, p.dir, n)
-	h.ip, h.port = "127.0.0.1", freePort(p.t)
+	h.ip, h.port = "127.0.0.1", FreePort()
 	return h
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/peerhq/peer/testcluster"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -213,14 +213,7 @@ func cmdJSON(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // freeAddr is an address at which nobody listens.
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func freeAddr() string { return "127.0.0.1:" + testcluster.FreePort() }
 
 func emptyFile(t testing.TB) string {
 	path := filepath.Join(t.TempDir(), "empty.yaml")
