@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,15 +46,32 @@ func (l *lab) brief() string {
 	return ": " + strings.Join(l.reported, " · ")
 }
 
+// stuckAfter is when a product is given up: one that waits for ever, whatever
+// ends around it, must not take the others with it.
+const stuckAfter = 45 * time.Second
+
 // inTurn runs f for each product, beginning with another one each round.
 func (l *lab) inTurn(f func(product) error) error {
+	var errs []error
 	for i := range l.products {
 		p := l.products[(i+l.round)%len(l.products)]
-		if err := f(p); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if err := bounded(stuckAfter, func() error { return f(p) }); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// bounded runs f, and goes on without it when that takes too long.
+func bounded(d time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return fmt.Errorf("stuck for %v, given up", d)
+	}
 }
 
 // ping returns the p50 of a round trip, in µs.
@@ -91,15 +109,21 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// team opens n clients of p, each with a connection already.
+// team opens n clients of p, each with a connection already. They are closed by
+// close, or when ctx ends: who waits for ever hears of that, too.
 func (l *lab) team(ctx context.Context, p product, n int) (clients []client, close func(), err error) {
-	close = func() {
+	close = sync.OnceFunc(func() {
 		var wg sync.WaitGroup
 		for _, c := range clients {
 			wg.Go(c.close)
 		}
 		wg.Wait()
-	}
+	})
+	defer func() {
+		if err == nil {
+			context.AfterFunc(ctx, close)
+		}
+	}()
 	for i := range n {
 		c, err := p.open(l.srv.addr, 0)
 		if err != nil {

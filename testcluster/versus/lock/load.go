@@ -114,7 +114,7 @@ func (l *lab) contend(ctx context.Context, p product, n int, d time.Duration) (r
 	defer end()
 	var mu sync.Mutex
 	r := race{times: make([]float64, n)}
-	last, counting, over := -1, false, false
+	holder, counting, over := -1, false, false
 	var released, begun time.Time
 	var before, after traffic
 	var failed error
@@ -133,29 +133,39 @@ func (l *lab) contend(ctx context.Context, p product, n int, d time.Duration) (r
 		after, r.passed, over = a, time.Since(begun), true
 		failed = errors.Join(err1, err2)
 	}()
+	// A client that still waits when all others are gone waits for ever.
+	defer time.AfterFunc(d+d/10+5*time.Second, end).Stop()
+	gone := func(err error) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return nil
+		}
+		return err
+	}
 	err = crowd(n, func(i int) error {
 		for {
 			h, err := team[i].lock(context.Background(), "one")
 			if err != nil {
-				return err
+				return gone(err)
 			}
 			now := time.Now()
 			mu.Lock()
 			if counting && !over {
 				r.times[i]++
-				if last >= 0 && last != i {
+				if holder >= 0 && holder != i {
 					r.changes++
 					r.took = append(r.took, now.Sub(released))
 				}
 			}
-			last = i
-			end := over
+			holder = i
+			last := over
 			released = time.Now()
 			mu.Unlock()
 			if err := h.release(); err != nil {
-				return err
+				return gone(err)
 			}
-			if end {
+			if last {
 				return nil
 			}
 		}

@@ -137,16 +137,16 @@ type scenario struct {
 }
 
 var scenarios = []scenario{
-	{"pairs", []string{"pair-p50", "pair-p99", "pair-ctx"}, pairs, 2 * time.Minute},
-	{"throughput", []string{"ops", "ops-ctx"}, throughput, 2 * time.Minute},
-	{"contention", []string{"jain", "trips", "calls"}, contention, 3 * time.Minute},
-	{"hand-over", []string{"hand-p50", "hand-p99", "hand-rate"}, handOver, 3 * time.Minute},
-	{"idle", []string{"idle", "idle-conns", "idle-one", "idle-one-conns"}, idle, 3 * time.Minute},
-	{"gone", []string{"gone"}, gone, 2 * time.Minute},
-	{"away", []string{"away"}, away, 3 * time.Minute},
-	{"told", []string{"told"}, told, 2 * time.Minute},
-	{"far", []string{"far-first", "far"}, far, 2 * time.Minute},
-	{"allocs", []string{"allocs", "allocs-ctx", "bytes"}, allocs, 2 * time.Minute},
+	{"pairs", []string{"pair-p50", "pair-p99", "pair-ctx"}, pairs, time.Minute},
+	{"throughput", []string{"ops", "ops-ctx"}, throughput, 4 * time.Minute},
+	{"contention", []string{"jain", "trips", "calls"}, contention, 4 * time.Minute},
+	{"hand-over", []string{"hand-p50", "hand-p99", "hand-rate"}, handOver, 4 * time.Minute},
+	{"idle", []string{"idle", "idle-conns", "idle-one", "idle-one-conns"}, idle, time.Minute},
+	{"gone", []string{"gone"}, gone, 4 * time.Minute},
+	{"away", []string{"away"}, away, 4 * time.Minute},
+	{"told", []string{"told"}, told, 4 * time.Minute},
+	{"far", []string{"far-first", "far"}, far, 4 * time.Minute},
+	{"allocs", []string{"allocs", "allocs-ctx", "bytes"}, allocs, 4 * time.Minute},
 }
 
 // wanted says whether sc yields one of ids, or whether there are none.
@@ -172,7 +172,7 @@ func (sc scenario) once(ctx context.Context, s settings, round int, t *table) er
 		return err
 	}
 	t.loads = append(t.loads, load())
-	err = sc.run(ctx, l)
+	err = bounded(sc.limit+s.idle+10*time.Second, func() error { return sc.run(ctx, l) })
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
