@@ -139,6 +139,7 @@ func Start(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.index = uint64(inst.Started().UnixMilli())
 	if err := c.open(inst); err != nil {
 		return nil, err
 	}

@@ -423,12 +423,18 @@ func TestEventsAreInOrder(t *testing.T) {
 		ps[7].host.Crash()
 		time.Sleep(30 * time.Second)
 		for i, e := range ps[0].events() {
-			if e.Seq != uint64(i+1) {
-				t.Fatalf("event %d has sequence number %d", i+1, e.Seq)
+			if first := ps[0].events()[0].Seq; e.Seq != first+uint64(i) {
+				t.Fatalf("event %d has sequence number %d, and the first %d", i+1, e.Seq, first)
 			}
 		}
-		if got, want := ps[0].View().Index, uint64(len(ps[0].events())); got != want {
-			t.Errorf("index %d after %d events", got, want)
+		last := ps[0].events()[len(ps[0].events())-1].Seq
+		if got := ps[0].View().Index; got != last {
+			t.Errorf("index %d after event %d", got, last)
+		}
+		before := ps[7].View().Index
+		ps[7].Close()
+		if got := w.start("p07", 7, seeds(0)).View().Index; got <= before {
+			t.Errorf("a later start begins with index %d, the one before ended with %d", got, before)
 		}
 	})
 }

@@ -88,7 +88,9 @@ func (m Member) Eligible() bool { return m.State == Alive && !m.Shadowed }
 // slice nor anything in it may be changed.
 type View struct {
 	// Index rises by one with every event and with nothing else, so an
-	// unchanged Index means unchanged members (heartbeats and RTT apart).
+	// unchanged Index means unchanged members (heartbeats and RTT apart). It
+	// begins at the time of the start in milliseconds: who still has the Index of
+	// an earlier start does not take a new one for it.
 	Index   uint64
 	Members []Member // sorted by name, then instance; self included
 }
