@@ -25,9 +25,10 @@
 //     every 100 ms (it does not retry without being told how);
 //   - rueidislock: one locker, WithContext and its cancel, KeyMajority 1 and
 //     NoLoopTracking, as recommended for one Redis of 7.0.5 or later, validity
-//     5 s, extended every half of it. TryNextAfter is 1 s but in the far rows:
-//     with its default of 20 ms it waits for ever for a free lock as soon as an
-//     answer takes longer, which it does now and then on a busy machine;
+//     5 s, extended every half of it. TryNextAfter is its default of 20 ms in the
+//     rows of contention, hand-over and far, else 1 s: with the default it waits
+//     for ever for a free lock as soon as an answer takes longer, which it does
+//     now and then on a busy machine, and with 1 s many waiters may hang;
 //   - raw: SET NX PX, and a script that compares and deletes, over go-redis; one
 //     that waits tries again each millisecond. No renewal, no signal, no fence.
 //

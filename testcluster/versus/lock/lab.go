@@ -70,9 +70,11 @@ func bounded(d time.Duration, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(d):
-		return fmt.Errorf("stuck for %v, given up", d)
+		return fmt.Errorf("%w for %v, given up", errStuck, d)
 	}
 }
+
+var errStuck = errors.New("stuck")
 
 // ping returns the p50 of a round trip, in µs.
 func (l *lab) ping(ctx context.Context) float64 {

@@ -34,8 +34,8 @@ func (t *table) add(row, product string, f figure) {
 
 // footnotes say how each is used.
 const footnotes = `ours: Acquire, Release, ttl 15 s. redsync: Lock, Unlock, expiry 8 s, retry after 50..250 ms. redislock: Obtain, Release,
-ttl 15 s, LinearBackoff(100 ms). rueidislock: WithContext, KeyMajority 1, NoLoopTracking, validity 5 s, TryNextAfter 1 s (far:
-its default). raw: SET NX PX and compare-and-delete over go-redis, tries each 1 ms while it waits. In the rows of cut-off
+ttl 15 s, LinearBackoff(100 ms). rueidislock: WithContext, KeyMajority 1, NoLoopTracking, validity 5 s, TryNextAfter 1 s (its
+default where many wait, and far). raw: SET NX PX and compare-and-delete over go-redis, tries each 1 ms while it waits. In the rows of cut-off
 clients the time to live is 3 s (waiters) and 2 s (holders).`
 
 // print writes the table: the rows that have figures.
