@@ -5,7 +5,7 @@
 // takes, the bar that ours has to meet, and whether it does.
 //
 //	cd testcluster/versus
-//	go run ./lock                        # everything, about six minutes
+//	go run ./lock                        # everything, about five minutes
 //	go run ./lock -rows pair-p50,allocs  # some rows
 //	go run ./lock -list                  # which there are
 //	go run ./lock -n 3 -md               # three rounds, as Markdown
