@@ -54,7 +54,9 @@ func (l *Lock) tick() {
 		if settle {
 			l.r.ear.open()
 		}
-		l.renew(left)
+		// It may outlast what is left now: another one may come in time, and a
+		// connection that is cut off in an answer would be missed by the next.
+		l.renew(l.r.ttl)
 	}
 }
 
@@ -78,11 +80,11 @@ func (l *Lock) arm() {
 	l.c.alarms.set(l, at)
 }
 
-// renew asks once, and waits for the answer as long as the lock is valid. It
-// returns nil, a *LostError or why there is no answer.
-func (l *Lock) renew(left time.Duration) error {
+// renew asks once, and waits for the answer for patience. It returns nil, a
+// *LostError or why there is no answer.
+func (l *Lock) renew(patience time.Duration) error {
 	c := l.c
-	ctx, cancel := context.WithTimeout(c.life, left)
+	ctx, cancel := context.WithTimeout(c.life, patience)
 	sent := now()
 	s, args := l.renewal()
 	reply, err := c.run(ctx, c.renewals, s, args)
