@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -432,6 +433,7 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 		name string
 		hurt func(p *process, r *testcluster.RedisServer)
 		heal func(p *process, r *testcluster.RedisServer)
+		back func(r *testcluster.RedisServer) // five seconds later
 		want int
 	}{
 		{
@@ -452,20 +454,20 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 		},
 		{
 			name: "Redis cut off",
-			hurt: func(_ *process, r *testcluster.RedisServer) { r.Cut(); time.AfterFunc(5*time.Second, r.Heal) },
+			hurt: func(_ *process, r *testcluster.RedisServer) { r.Cut() },
+			back: (*testcluster.RedisServer).Heal,
 			want: exitLost,
 		},
 		{
 			name: "Redis stalled",
-			hurt: func(_ *process, r *testcluster.RedisServer) { r.Stall(); time.AfterFunc(5*time.Second, r.Heal) },
+			hurt: func(_ *process, r *testcluster.RedisServer) { r.Stall() },
+			back: (*testcluster.RedisServer).Heal,
 			want: exitLost,
 		},
 		{
 			name: "Redis killed, and back empty",
-			hurt: func(_ *process, r *testcluster.RedisServer) {
-				r.Kill()
-				time.AfterFunc(5*time.Second, r.RestartEmpty)
-			},
+			hurt: func(_ *process, r *testcluster.RedisServer) { r.Kill() },
+			back: (*testcluster.RedisServer).RestartEmpty,
 			want: exitLost,
 		},
 	} {
@@ -476,8 +478,17 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 			n := next(t, r, pids)
 			waiter := lockClient(t, r)
 			eventually(t, "the next one waits", func() bool { return len(inspect(t, waiter, "demo").Waiters) == 1 })
+			time.Sleep(500 * time.Millisecond) // and has been told so, else it ends with the Redis
 			start := time.Now()
 			c.hurt(p, r)
+			var back sync.WaitGroup
+			defer back.Wait()
+			if c.back != nil {
+				back.Go(func() {
+					time.Sleep(5 * time.Second)
+					c.back(r)
+				})
+			}
 			if got := n.code(); got != 0 {
 				t.Errorf("the next holder ends with %d: %s", got, &n.errOut)
 			}
