@@ -95,6 +95,7 @@ func (l *Lock) Fence() uint64 { return l.fence }
 // or released, with ErrReleased. It has the values of the context that the lock
 // was acquired with, but not its end: that bounded the wait.
 func (l *Lock) Context() context.Context {
+	l.look()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx == nil {
@@ -106,9 +107,21 @@ func (l *Lock) Context() context.Context {
 	return l.ctx
 }
 
+// look ends l when its time is over. A process that was stopped may ask before
+// the alarm has rung.
+func (l *Lock) look() {
+	l.mu.Lock()
+	if l.state == stateHeld && !l.until.after(now()) {
+		l.lose(ErrExpired, true) // unlocks
+		return
+	}
+	l.mu.Unlock()
+}
+
 // Lost returns a channel that is closed when the lock is lost, not when it is
 // released.
 func (l *Lock) Lost() <-chan struct{} {
+	l.look()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil {

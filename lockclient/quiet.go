@@ -34,7 +34,8 @@ func keepQuiet(ctx context.Context, cn *redis.Conn, quiet time.Duration, gate *d
 	return err
 }
 
-// uptime is what INFO says, rounded down to a second.
+// uptime is the least that a Redis has been up by what INFO says: that is the
+// difference of two times in whole seconds, and up to a second too much.
 func uptime(info string) (time.Duration, bool) {
 	_, rest, ok := strings.Cut(info, "uptime_in_seconds:")
 	if !ok {
@@ -42,5 +43,5 @@ func uptime(info string) (time.Duration, bool) {
 	}
 	line, _, _ := strings.Cut(rest, "\r\n")
 	n, err := strconv.ParseUint(line, 10, 32)
-	return time.Duration(n) * time.Second, err == nil
+	return time.Duration(max(n, 1)-1) * time.Second, err == nil
 }
