@@ -52,9 +52,11 @@ services:
 		"services:\n- name: web\n  port: -1":                           ":3:9: services[0].port: want a whole number",
 		"services:\n- name: web\n  port: 1\n  check: {interval: soon}": ":4:21: services[0].check.interval: want a duration",
 		"services:\n- name: web\n  port: 1\n  check: http://x":         ":4:10: services[0].check: want a mapping",
-		"services: web":                                                                     ":1:11: services: want a list",
-		"services:\n- name: web":                                                            "no port",
-		"services:\n- name: Web\n  port: 1":                                                 "want a DNS label",
+
+		"services: web":                     ":1:11: services: want a list",
+		"services:\n- name: web":            "no port",
+		"services:\n- name: Web\n  port: 1": "want a DNS label",
+
 		"services:\n- {name: web, port: 1}\n- {name: web, port: 2}":                         `services[1]: service "web" stands twice`,
 		"services:\n- {name: web, port: 1, weight: 0}":                                      "weight 0",
 		"services:\n- {name: web, port: 1, weight: -1}":                                     "weight -1",

@@ -147,6 +147,7 @@ func TestParseURL(t *testing.T) {
 		"unix://host/path":              "",
 		"unix://":                       "",
 		"127.0.0.1:6379":                "",
+
 		"redis+sentinel://a/m?sentinel_password=": "m of a:26379",
 	} {
 		opt, err := parseURL(raw)
