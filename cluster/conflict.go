@@ -118,3 +118,52 @@ func (c *Cluster) declareConflict(first, second *row) {
 	c.logger.Warn("two live peers have one name: rename one of them",
 		"member", first.m.Name, "addr", first.m.Addr.String(), "other", second.m.Addr.String())
 }
+
+// conflictCause is CauseConflict when another live instance has r's name. The
+// caller holds c.mu.
+func (c *Cluster) conflictCause(r *row) Cause {
+	for _, o := range c.rows {
+		if o != r && !o.ghost && o.m.Name == r.m.Name && o.m.State == Alive && r.m.Shadowed != o.m.Shadowed {
+			return CauseConflict
+		}
+	}
+	return CauseNone
+}
+
+// settleNames ends a conflict when one of two instances of a name is gone: the
+// other is plainly alive, and the gone one is not worth showing. The caller
+// holds c.mu.
+func (c *Cluster) settleNames(name string) {
+	var live, dead []*row
+	for _, r := range c.rows {
+		if r.m.Name != name || r.ghost {
+			continue
+		}
+		if r.m.State == Failed || r.m.State == Left {
+			dead = append(dead, r)
+		} else {
+			live = append(live, r)
+		}
+	}
+	if len(live) == 0 {
+		return
+	}
+	for _, r := range dead {
+		c.supersede(r)
+	}
+	if len(live) == 1 {
+		r := live[0]
+		if r.m.Shadowed || r.m.Cause == CauseConflict {
+			r.m.Shadowed = false
+			cause := CauseNone
+			if r.m.State == Suspect {
+				cause = CauseOverdue
+			}
+			r.m.Cause = cause
+			c.emit(Updated, r)
+		}
+	}
+	if len(dead) > 0 && !c.dirty {
+		c.emit(Updated, live[0])
+	}
+}

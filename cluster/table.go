@@ -214,15 +214,6 @@ func (c *Cluster) heardFrom(r *row) {
 	c.judge(r)
 }
 
-func (c *Cluster) conflictCause(r *row) Cause {
-	for _, o := range c.rows {
-		if o != r && !o.ghost && o.m.Name == r.m.Name && o.m.State == Alive && r.m.Shadowed != o.m.Shadowed {
-			return CauseConflict
-		}
-	}
-	return CauseNone
-}
-
 // memberUp takes in that memberlist holds an instance alive.
 func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, number uint64, version string) {
 	c.mu.Lock()
@@ -333,44 +324,6 @@ func (c *Cluster) memberGone(inst Instance, count uint64) {
 	c.broadcasts.QueueBroadcast(recordBroadcast{owner: "left " + inst.String(), frame: farewellFrame(inst, r.farewell)})
 	c.judge(r)
 	c.publish()
-}
-
-// settleNames ends a conflict when one of two instances of a name is gone: the
-// other is plainly alive, and the gone one is not worth showing. The caller
-// holds c.mu.
-func (c *Cluster) settleNames(name string) {
-	var live, dead []*row
-	for _, r := range c.rows {
-		if r.m.Name != name || r.ghost {
-			continue
-		}
-		if r.m.State == Failed || r.m.State == Left {
-			dead = append(dead, r)
-		} else {
-			live = append(live, r)
-		}
-	}
-	if len(live) == 0 {
-		return
-	}
-	for _, r := range dead {
-		c.supersede(r)
-	}
-	if len(live) == 1 {
-		r := live[0]
-		if r.m.Shadowed || r.m.Cause == CauseConflict {
-			r.m.Shadowed = false
-			cause := CauseNone
-			if r.m.State == Suspect {
-				cause = CauseOverdue
-			}
-			r.m.Cause = cause
-			c.emit(Updated, r)
-		}
-	}
-	if len(dead) > 0 && !c.dirty {
-		c.emit(Updated, live[0])
-	}
 }
 
 // Forget drops a member that is failed or left, so that neither the table nor

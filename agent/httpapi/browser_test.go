@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,10 +20,10 @@ import (
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/httpapi"
+	"github.com/peerhq/peer/testcluster"
 )
 
-// browser starts a headless Chromium, or skips, loudly, where there is none.
-// PEER_TEST_REQUIRE=browser makes that a failure.
+// browser starts a headless Chromium, or skips where there is none.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	path := ""
@@ -35,11 +34,7 @@ func browser(t *testing.T) context.Context {
 		}
 	}
 	if path == "" {
-		const why = "no chromium on the PATH: the status page is not tested in a browser"
-		if slices.Contains(strings.Split(os.Getenv("PEER_TEST_REQUIRE"), ","), "browser") {
-			t.Fatal(why)
-		}
-		t.Skip(why)
+		testcluster.Unavailable(t, "browser", "no chromium on the PATH: the status page is not tested in a browser")
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),

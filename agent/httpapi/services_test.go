@@ -17,6 +17,7 @@ import (
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/httpapi"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // calls records what was asked of the fake agent's services.
@@ -270,7 +271,7 @@ func TestPrometheusSD(t *testing.T) {
 func TestPromtoolReadsSD(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("NOT TESTED: promtool is not installed (Debian: apt install prometheus), so nobody has seen whether Prometheus reads our service discovery")
+		testcluster.Unavailable(t, "promtool", "no promtool on the PATH (Debian: prometheus): whether Prometheus reads the service discovery is not tested")
 	}
 	a := newFakeAgent()
 	a.services = twoServices()

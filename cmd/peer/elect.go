@@ -66,15 +66,9 @@ func runElect(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := inv.lockSettings()
+	client, err := inv.lockClient(call)
 	if err != nil {
 		return err
-	}
-	cfg.TTL, cfg.Command = call.ttl, call.commandName()
-	cfg.OnEvent = inv.showRedis()
-	client, err := lockclient.Start(cfg)
-	if err != nil {
-		return withCode(exitConfig, fmt.Errorf("elect: %w", err))
 	}
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
@@ -107,8 +101,8 @@ func runElect(inv *invocation) error {
 }
 
 // electSignals returns the channel of signals for one campaign after another,
-// and the one by which somebody has asked to end, or 0: a signal that COMMAND ends by does not
-// ask for another COMMAND. It is not undone: the process ends next.
+// and the one by which somebody has asked to end, or 0: a signal that COMMAND ends
+// by does not ask for another COMMAND. It is not undone: the process ends next.
 func electSignals() (sigs chan os.Signal, asked *atomic.Int32) {
 	all := make(chan os.Signal, 16)
 	catch(all, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)

@@ -81,6 +81,25 @@ type lockCall struct {
 	stdin     *os.File // nil: our own
 }
 
+// beforeCommand splits the arguments of a verb that runs a COMMAND at the first
+// `--`. One word stands before it; what names it, and full does so in a sentence.
+func (inv *invocation) beforeCommand(what, full string) (word string, argv []string, err error) {
+	i := slices.Index(inv.args, "--")
+	switch {
+	case len(inv.args) == 0:
+		return "", nil, inv.usage("%s and a COMMAND are missing", full)
+	case i < 0:
+		return "", nil, inv.usage("`--` is missing between %s and COMMAND", what)
+	case i == 0 || inv.args[0] == "":
+		return "", nil, inv.usage("%s is missing before `--`", full)
+	case i > 1:
+		return "", nil, inv.usage("only %s stands before `--`, not also %q", full, inv.args[1])
+	case len(inv.args) == 2 || inv.args[2] == "":
+		return "", nil, inv.usage("COMMAND is missing behind `--`")
+	}
+	return inv.args[0], inv.args[2:], nil
+}
+
 // lockCall checks the command line, and that there is such a COMMAND: nobody
 // should wait an hour for a lock to hear of a typing error.
 func (inv *invocation) lockCall() (lockCall, error) {
@@ -91,27 +110,17 @@ func (inv *invocation) lockCall() (lockCall, error) {
 		grace:     inv.cli.Duration("grace"),
 		onTimeout: inv.cli.Int("exit-on-timeout"),
 	}
-	i := slices.Index(inv.args, "--")
-	switch {
-	case len(inv.args) == 0:
-		return call, inv.usage("the NAME of the lock and a COMMAND are missing")
-	case i < 0:
-		return call, inv.usage("`--` is missing between NAME and COMMAND")
-	case i == 0 || inv.args[0] == "":
-		return call, inv.usage("the NAME of the lock is missing before `--`")
-	case i > 1:
-		return call, inv.usage("only the NAME of the lock stands before `--`, not also %q", inv.args[1])
-	case len(inv.args) == 2 || inv.args[2] == "":
-		return call, inv.usage("COMMAND is missing behind `--`")
+	var err error
+	if call.name, call.argv, err = inv.beforeCommand("NAME", "the NAME of the lock"); err != nil {
+		return call, err
 	}
-	call.name, call.argv = inv.args[0], inv.args[2:]
 	switch {
 	case call.wait < 0:
 		return call, inv.usage("--wait %v: want 0 or more; leave it out to wait for ever", call.wait)
 	case call.onTimeout < 0 || call.onTimeout > 255:
 		return call, inv.usage("--exit-on-timeout %d: want 0 to 255", call.onTimeout)
 	}
-	err := inv.checkLease(&call)
+	err = inv.checkLease(&call)
 	if err != nil {
 		return call, err
 	}

@@ -39,15 +39,9 @@ func runLock(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := inv.lockSettings()
+	client, err := inv.lockClient(call)
 	if err != nil {
 		return err
-	}
-	cfg.TTL, cfg.Command = call.ttl, call.commandName()
-	cfg.OnEvent = inv.showRedis()
-	client, err := lockclient.Start(cfg)
-	if err != nil {
-		return withCode(exitConfig, fmt.Errorf("%s: %w", inv.verb.name, err))
 	}
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
@@ -57,6 +51,21 @@ func runLock(inv *invocation) error {
 		return err
 	}
 	return inv.runHolding(held, call, sigs)
+}
+
+// lockClient starts the client that call's lock is held with.
+func (inv *invocation) lockClient(call lockCall) (*lockclient.Client, error) {
+	cfg, err := inv.lockSettings()
+	if err != nil {
+		return nil, err
+	}
+	cfg.TTL, cfg.Command = call.ttl, call.commandName()
+	cfg.OnEvent = inv.showRedis()
+	client, err := lockclient.Start(cfg)
+	if err != nil {
+		return nil, withCode(exitConfig, fmt.Errorf("%s: %w", inv.verb.name, err))
+	}
+	return client, nil
 }
 
 // catch has signals delivered to c, but for those that this process was started

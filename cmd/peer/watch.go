@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
@@ -78,18 +77,11 @@ func (inv *invocation) watchCall() (watchCall, error) {
 		once:  inv.cli.Bool("once"),
 		query: api.ServicesQuery{Eligible: !inv.cli.Bool("all"), Tag: inv.flag("tag")},
 	}
-	i := slices.Index(inv.args, "--")
+	var err error
+	if call.service, call.argv, err = inv.beforeCommand("SERVICE", "the SERVICE"); err != nil {
+		return call, err
+	}
 	switch {
-	case len(inv.args) == 0:
-		return call, inv.usage("the SERVICE and a COMMAND are missing")
-	case i < 0:
-		return call, inv.usage("`--` is missing between SERVICE and COMMAND")
-	case i == 0 || inv.args[0] == "":
-		return call, inv.usage("the SERVICE is missing before `--`")
-	case i > 1:
-		return call, inv.usage("only the SERVICE stands before `--`, not also %q", inv.args[1])
-	case len(inv.args) == 2 || inv.args[2] == "":
-		return call, inv.usage("COMMAND is missing behind `--`")
 	case call.splay < 0:
 		return call, inv.usage("--splay %v: want 0 or more", call.splay)
 	case inv.has("lock") && inv.flag("lock") == "":
@@ -97,9 +89,7 @@ func (inv *invocation) watchCall() (watchCall, error) {
 	case !inv.has("lock") && inv.has("ttl"):
 		return call, inv.usage("--ttl goes with --lock")
 	}
-	call.service, call.argv = inv.args[0], inv.args[2:]
-	err := inv.checkLease(&call.lockCall)
-	if err != nil {
+	if err := inv.checkLease(&call.lockCall); err != nil {
 		return call, err
 	}
 	call.path, err = inv.findCommand(call.argv[0])

@@ -38,14 +38,8 @@ func runWatch(inv *invocation) error {
 		return err
 	}
 	if w.call.name != "" {
-		cfg, err := inv.lockSettings()
-		if err != nil {
+		if w.locks, err = inv.lockClient(w.call.lockCall); err != nil {
 			return err
-		}
-		cfg.TTL, cfg.Command = w.call.ttl, w.call.commandName()
-		cfg.OnEvent = inv.showRedis()
-		if w.locks, err = lockclient.Start(cfg); err != nil {
-			return withCode(exitConfig, fmt.Errorf("watch: %w", err))
 		}
 		defer within(goodbye, func() { _ = w.locks.Close() })
 	}
