@@ -171,3 +171,17 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+// Up for 2 may be little more than one second: both ends are rounded down.
+func TestUptimeIsTheLeast(t *testing.T) {
+	for n, want := range map[string]time.Duration{"0": 0, "1": 0, "2": time.Second, "3600": 3599 * time.Second} {
+		if got, ok := uptime("# Server\r\nuptime_in_seconds:" + n + "\r\nuptime_in_days:0\r\n"); got != want || !ok {
+			t.Errorf("up for %s: got %v, %v, want %v", n, got, ok, want)
+		}
+	}
+	for _, bad := range []string{"", "uptime_in_seconds:\r\n", "uptime_in_seconds:x\r\n"} {
+		if got, ok := uptime(bad); ok {
+			t.Errorf("%q: got %v", bad, got)
+		}
+	}
+}
