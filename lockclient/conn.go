@@ -57,7 +57,7 @@ func (l *line) Read(b []byte) (int, error) {
 		return 0, errLeft
 	}
 	n, err := l.Conn.Read(b)
-	err = l.exit(err)
+	err = l.exit(err, true)
 	if err == nil {
 		l.read.Store(int64(time.Since(began)))
 		if !l.heard.Load() {
@@ -75,7 +75,7 @@ func (l *line) Write(b []byte) (int, error) {
 		return 0, errLeft
 	}
 	n, err := l.Conn.Write(b)
-	return n, l.exit(err)
+	return n, l.exit(err, n > 0)
 }
 
 // enter says that somebody is going to block, unless its question was left: then
@@ -93,17 +93,20 @@ func (l *line) enter(asked bool) bool {
 	return true
 }
 
-// exit says that nobody blocks any more, and makes err errLeft if it is due to
-// that. An answer that came all the same counts.
-func (l *line) exit(err error) error {
+// exit says that nobody blocks any more, and makes err errLeft if the question was
+// left. An answer that came all the same counts, and none comes to what was not
+// asked.
+func (l *line) exit(err error, asked bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.blocked = false
 	if !l.left {
 		return err
 	}
-	if err == nil {
+	if err == nil || !asked {
 		l.left, l.over = false, nil
+	}
+	if err == nil {
 		return nil
 	}
 	return errLeft

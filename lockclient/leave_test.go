@@ -1,10 +1,13 @@
 package lockclient_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,4 +136,63 @@ func TestSomeLeaveABatch(t *testing.T) {
 			t.Errorf("held %d, waiting %d, want none", s.Held, s.Waiting)
 		}
 	})
+}
+
+// A waiter leaves at the very moment at which it asks again, so that nothing of
+// the question gets out: it is out of the queue all the same when its client has
+// closed, and does not wait for an answer that nobody was asked for.
+func TestLeftBeforeItIsSent(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		hold(t, w.client("a"), "demo")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var asked atomic.Int32
+		b := w.client("b", func(cfg *lockclient.Config) {
+			cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := w.host("b").DialContext(ctx, network, addr)
+				return &lateWriter{Conn: conn, stopped: make(chan struct{}, 1), before: func(c *lateWriter) {
+					if asked.Add(1) == 2 { // the first one has put it into the queue
+						cancel(errEnough)
+						<-c.stopped
+					}
+				}}, err
+			}
+		})
+		if _, err := b.Acquire(ctx, "demo"); !errors.Is(err, errEnough) {
+			t.Fatalf("got %v, want the cause of the context", err)
+		}
+		start := time.Now()
+		b.Close()
+		if d := time.Since(start); d > 100*time.Millisecond {
+			t.Errorf("closed after %v", d)
+		}
+		if n := len(must[lockclient.Info](t)(w.client("c").Inspect(t.Context(), "demo")).Waiters); n > 0 {
+			t.Errorf("%d are in the queue, want none", n)
+		}
+	})
+}
+
+// A lateWriter calls before ahead of each script, and tells stopped when it was
+// given a deadline that is over.
+type lateWriter struct {
+	net.Conn
+	before  func(*lateWriter)
+	stopped chan struct{}
+}
+
+func (c *lateWriter) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("evalsha")) {
+		c.before(c)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *lateWriter) SetDeadline(t time.Time) error {
+	err := c.Conn.SetDeadline(t)
+	if !t.IsZero() && t.Before(time.Now()) {
+		select {
+		case c.stopped <- struct{}{}:
+		default:
+		}
+	}
+	return err
 }
