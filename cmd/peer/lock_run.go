@@ -281,8 +281,8 @@ func (inv *invocation) notStarted(call lockCall, err error) error {
 }
 
 // startCommand starts COMMAND, and catches what a terminal sends to who has one
-// running: from before it starts, for COMMAND may have its first word, and its
-// reader press ^Z, before it has the terminal.
+// running: from before it starts, for until then the terminal is ours, and in a
+// pipeline it stays so.
 func startCommand(sigs chan os.Signal, cfg guard.Config) (*guard.Guard, error) {
 	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
 	g, err := guard.Start(cfg)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -160,6 +161,35 @@ func TestLockTerminalCommandReads(t *testing.T) {
 	if got := s.code(); got != 4 || strings.Contains(s.all(), "no terminal") {
 		t.Errorf("got code %d, screen %q", got, s.all())
 	}
+}
+
+// COMMAND has the terminal before it does anything: who presses ^Z at its first
+// word means it.
+func TestLockTerminalFromTheStart(t *testing.T) {
+	s := shell(t, testcluster.StartAnyRedis(t))
+	const n = 40
+	// Of what follows the name in brackets, the 3rd is its group, the 6th that
+	// which has the terminal.
+	s.enter(fmt.Sprintf(`for i in $(seq %d); do peer lock demo -- sh -c 'read -r l </proc/self/stat; set -- ${l##*\) }; echo "<$(($6 - $3))>"'; done; echo all"" done`+"\n", n))
+	s.expect("all done")
+	if got := strings.Count(s.all(), "<0>"); got != n {
+		t.Errorf("it had the terminal %d times of %d; the screen shows %q", got, n, s.all())
+	}
+}
+
+// A COMMAND that cannot be run leaves the terminal to the script that wanted it.
+func TestLockTerminalIsGivenBack(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.sh")
+	if err := os.WriteFile(bad, []byte("#!/no/such/interpreter\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := peerLock(t, testcluster.StartAnyRedis(t))
+	p.Path, p.Args = "/bin/sh", []string{"sh", "-c", `peer lock demo -- "$0"; echo "code=$?"; read x; echo "got:$x"`, bad}
+	s := open(t, p.Cmd)
+	s.expect("code=127")
+	s.enter("hello\n")
+	s.expect("got:hello")
+	s.code()
 }
 
 // ^C goes to COMMAND alone, once, and COMMAND decides what comes of it.

@@ -141,18 +141,24 @@ func (s *supervisor) start() error {
 	for i, a := range s.cmd.Args {
 		args[i] = string(a)
 	}
+	attr := commandAttr()
+	if s.tty != nil && s.tty.interactive() && s.tty.group() == s.cmd.Group {
+		// It has the terminal before its first word. If it had to be stopped and
+		// continued for that, a ^Z between the two would be forgotten.
+		attr.Foreground, attr.Ctty = true, int(s.tty.f.Fd())
+	}
 	pid, _, err := syscall.StartProcess(string(s.cmd.Path), args, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{0, 1, 2},
-		Sys:   commandAttr(),
+		Sys:   attr,
 	})
 	if err != nil {
+		if attr.Foreground {
+			s.tty.give(s.cmd.Group)
+		}
 		return err
 	}
 	s.pgid = pid
-	if s.tty != nil && s.tty.interactive() && s.tty.group() == s.cmd.Group {
-		s.tty.give(pid)
-	}
 	return nil
 }
 
