@@ -2,7 +2,9 @@ package agent_test
 
 import (
 	"context"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,11 +18,11 @@ import (
 // killWorld is an agent with a lease, a held stream and a waiting one, and a
 // client of the same Redis that looks on.
 type killWorld struct {
-	agent *agent.Agent
-	redis *miniredis.Miniredis
-	other *lockclient.Client
-	idle  int            // connections without the agent's
-	calls sync.WaitGroup // of its HTTP clients
+	agent  *agent.Agent
+	redis  *miniredis.Miniredis
+	other  *lockclient.Client
+	theirs atomic.Int32   // connections of other
+	calls  sync.WaitGroup // of its HTTP clients
 }
 
 func newKillWorld(t *testing.T) *killWorld {
@@ -28,7 +30,17 @@ func newKillWorld(t *testing.T) *killWorld {
 	w := &killWorld{redis: miniredis.RunT(t)}
 	w.redis.ClockTTL(true)
 	var err error
-	w.other, err = lockclient.Start(lockclient.Config{URL: "redis://" + w.redis.Addr(), Node: "there"})
+	w.other, err = lockclient.Start(lockclient.Config{
+		URL: "redis://" + w.redis.Addr(), Node: "there",
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			w.theirs.Add(1)
+			return &counted{Conn: conn, gone: sync.OnceFunc(func() { w.theirs.Add(-1) })}, nil
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +52,6 @@ func newKillWorld(t *testing.T) *killWorld {
 	eventually(t, "the other one has settled", func() bool {
 		return w.redis.PubSubNumSub() != nil && theirs.Valid() && len(w.redis.PubSubChannels("*")) == 1
 	})
-	w.idle = w.redis.CurrentConnectionCount()
 	w.agent = start(t, func(c *agent.Config) { c.Redis.URL = "redis://" + w.redis.Addr() })
 	c := client(t, w.agent)
 	long := api.LockOptions{TTL: time.Minute, Wait: time.Minute}
@@ -57,6 +68,17 @@ func newKillWorld(t *testing.T) *killWorld {
 		return w.holder(t, "lease") == "a" && w.holder(t, "stream") == "a" && w.waiters(t, "theirs") == 1
 	})
 	return w
+}
+
+// counted tells when it is closed.
+type counted struct {
+	net.Conn
+	gone func()
+}
+
+func (c *counted) Close() error {
+	defer c.gone()
+	return c.Conn.Close()
 }
 
 func (w *killWorld) holder(t *testing.T, name string) string {
@@ -86,7 +108,7 @@ func TestKillAbandonsLocks(t *testing.T) {
 	w := newKillWorld(t)
 	w.agent.Kill()
 	w.calls.Wait()
-	eventually(t, "its connections are gone", func() bool { return w.redis.CurrentConnectionCount() <= w.idle })
+	eventually(t, "its connections are gone", func() bool { return w.redis.CurrentConnectionCount() == int(w.theirs.Load()) })
 	for _, name := range []string{"lease", "stream"} {
 		if h := w.holder(t, name); h != "a" {
 			t.Errorf("%s is held by %q after the kill, want a still", name, h)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,20 +63,16 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 func freeAddr(t testing.TB, bus bool) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
+		port := testcluster.FreePort()
 		if bus {
-			b, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port+10000))
+			n, _ := strconv.Atoi(port)
+			b, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", n+10000))
 			if err != nil {
 				continue
 			}
 			b.Close()
 		}
-		return l.Addr().String()
+		return "127.0.0.1:" + port
 	}
 	t.Fatal("no port is free")
 	return ""

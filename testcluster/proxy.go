@@ -27,11 +27,11 @@ type proxy struct {
 func newProxy(t testing.TB, dial func() (net.Conn, error)) *proxy {
 	t.Helper()
 	p := &proxy{t: t, dial: dial, conns: map[net.Conn]bool{}, changed: make(chan struct{})}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p.addr = "127.0.0.1:" + FreePort() // which it has to get again after a cut
+	l, err := net.Listen("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.addr = l.Addr().String()
 	p.serve(l)
 	return p
 }
