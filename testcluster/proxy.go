@@ -28,12 +28,16 @@ func newProxy(t testing.TB, dial func() (net.Conn, error)) *proxy {
 	t.Helper()
 	p := &proxy{t: t, dial: dial, conns: map[net.Conn]bool{}, changed: make(chan struct{})}
 	p.addr = "127.0.0.1:" + FreePort() // which it has to get again after a cut
-	l, err := net.Listen("tcp", p.addr)
+	l, err := p.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.serve(l)
 	return p
+}
+
+func (p *proxy) listen() (net.Listener, error) {
+	return onFreedPort(func() (net.Listener, error) { return net.Listen("tcp", p.addr) })
 }
 
 func (p *proxy) serve(l net.Listener) {
@@ -182,7 +186,7 @@ func (p *proxy) heal() {
 		if p.l != nil || p.closed {
 			return
 		}
-		l, err := net.Listen("tcp", p.addr)
+		l, err := p.listen()
 		if err != nil {
 			p.t.Errorf("listen again in front of redis: %v", err)
 			return
