@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/peerhq/peer/lockclient"
 	"github.com/peerhq/peer/testcluster"
 )
@@ -478,7 +480,12 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 			n := next(t, r, pids)
 			waiter := lockClient(t, r)
 			eventually(t, "the next one waits", func() bool { return len(inspect(t, waiter, "demo").Waiters) == 1 })
-			time.Sleep(500 * time.Millisecond) // and has been told so, else it ends with the Redis
+			// And knows it, else it ends with the Redis: a waiter listens once it has its answer.
+			rdb := redis.NewClient(&redis.Options{Addr: r.Addr()})
+			t.Cleanup(func() { _ = rdb.Close() })
+			eventually(t, "the holder and the next one listen", func() bool {
+				return len(rdb.PubSubChannels(t.Context(), "*").Val()) == 2
+			})
 			start := time.Now()
 			c.hurt(p, r)
 			var back sync.WaitGroup
