@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 )
 
 // Redis is a Redis that a scenario can break. Its faults are seen by clients
@@ -115,6 +116,14 @@ func (r *RedisServer) PID() int {
 		return 0
 	}
 	return r.cmd.Process.Pid
+}
+
+// Listeners counts the channels that somebody listens on: one for each client
+// of lockclient that waits or holds, once it would hear what is published.
+func (r *RedisServer) Listeners() int {
+	rdb := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	defer rdb.Close()
+	return len(rdb.PubSubChannels(r.t.Context(), "*").Val())
 }
 
 // Kill is kill -9.

@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/peerhq/peer/lockclient"
 	"github.com/peerhq/peer/testcluster"
 )
@@ -481,11 +479,7 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 			waiter := lockClient(t, r)
 			eventually(t, "the next one waits", func() bool { return len(inspect(t, waiter, "demo").Waiters) == 1 })
 			// And knows it, else it ends with the Redis: a waiter listens once it has its answer.
-			rdb := redis.NewClient(&redis.Options{Addr: r.Addr()})
-			t.Cleanup(func() { _ = rdb.Close() })
-			eventually(t, "the holder and the next one listen", func() bool {
-				return len(rdb.PubSubChannels(t.Context(), "*").Val()) == 2
-			})
+			eventually(t, "the holder and the next one listen", func() bool { return r.Listeners() == 2 })
 			start := time.Now()
 			c.hurt(p, r)
 			var back sync.WaitGroup
