@@ -20,7 +20,7 @@ import (
 // goroutine that reads, and each dial one of its own.
 
 const (
-	beatEvery  = 700 * time.Millisecond
+	beatEvery  = 750 * time.Millisecond // on average: a beat waits for a tick
 	watchTick  = 200 * time.Millisecond
 	redialIf   = time.Second // without a byte: the stream may be stalled
 	redialWait = 5 * time.Millisecond
@@ -34,7 +34,7 @@ func (c *Cluster) watchLoop() {
 	tick := time.NewTicker(watchTick)
 	defer tick.Stop()
 	last := time.Now()
-	beat := last
+	beat := last.Add(beatEvery)
 	for {
 		select {
 		case <-c.closing:
@@ -49,8 +49,10 @@ func (c *Cluster) watchLoop() {
 			c.forgive(late)
 		}
 		last = now
-		if now.Sub(beat) >= beatEvery-watchTick/2 {
-			beat = now
+		if !now.Before(beat) {
+			if beat = beat.Add(beatEvery); beat.Before(now) {
+				beat = now.Add(beatEvery) // held up: what was missed is not made up for
+			}
 			c.beatAll()
 		}
 		c.followRing(now)

@@ -5,7 +5,7 @@
 // whether it does.
 //
 //	cd testcluster/versus
-//	go run ./gossip                    # everything, three quarters of an hour
+//	go run ./gossip                    # everything, an hour and a quarter
 //	go run ./gossip -rows kill,stop    # some rows
 //	go run ./gossip -list              # which there are
 //	go run ./gossip -md                # as Markdown
