@@ -22,6 +22,7 @@ const (
 	maxStreams  = 256     // accepted and not closed
 	maxHeld     = 8 << 20 // bytes of their messages together
 	readTimeout = 10 * time.Second
+	owedFor     = 50 * time.Millisecond
 	drainFor    = time.Second
 	drainBytes  = 1 << 20
 )
@@ -37,6 +38,7 @@ type guard struct {
 	mu      sync.Mutex
 	streams []*guardedConn // in order of arrival
 	held    int            // bytes
+	owed    int            // bytes that evicted streams have not given back yet
 }
 
 // guardedConn is a stream that the guard counts. Each stream of memberlist's
@@ -58,6 +60,7 @@ type guardedConn struct {
 
 	// g.mu guards all below.
 	held    int
+	owed    int // what it held when it was evicted, until it is closed
 	evicted bool
 	out     bool // no longer counted
 }
@@ -118,7 +121,8 @@ func (g *guard) crowded() *guardedConn {
 
 // evict closes c. The caller holds g.mu; closing a socket does not block.
 func (g *guard) evict(c *guardedConn) {
-	c.evicted = true
+	c.evicted, c.owed = true, c.held
+	g.owed += c.held
 	g.forget(c)
 	c.Conn.Close()
 }
@@ -138,11 +142,17 @@ func (g *guard) forget(c *guardedConn) {
 	}
 }
 
-// hold lets c keep total bytes, at the cost of whoever keeps most.
+// hold lets c keep total bytes, at the cost of whoever keeps most. Those who were
+// evicted give their bytes back when they run next, and are waited for a little.
 func (c *guardedConn) hold(total int) error {
 	g := c.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for end := time.Now().Add(owedFor); g.owed > maxHeld && !c.evicted && time.Now().Before(end); {
+		g.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		g.mu.Lock()
+	}
 	if c.evicted {
 		return errEvicted
 	}
@@ -179,7 +189,16 @@ func (c *guardedConn) Close() error {
 	if c.in != nil {
 		c.in.drop()
 	}
+	c.settle()
 	return c.Conn.Close()
+}
+
+// settle says that c's bytes are given back.
+func (c *guardedConn) settle() {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	c.g.owed -= c.owed
+	c.owed = 0
 }
 
 // Write is called with a label, once, and with a message, once. When it fails it
@@ -192,6 +211,7 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 	}
 	if _, err := c.Conn.Write(out); err != nil {
 		c.release()
+		c.settle()
 		c.Conn.Close()
 		return 0, err
 	}
