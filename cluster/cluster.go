@@ -71,6 +71,8 @@ type Cluster struct {
 	cutOff    bool      // no partner answers
 	healing   bool      // healed is under way
 	acked     time.Time // the last answer to a ping by UDP
+	odd       int       // acks with another roster, less those with this one, see compare
+	compared  time.Time // the last exchange for their sake
 	ringRows  []*row
 	ringAt    uint64 // index at which ringRows was made
 	closed    bool
@@ -226,6 +228,7 @@ func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 	m.BindAddr = c.trans.advertise.Addr().String()
 	m.BindPort = int(c.trans.advertise.Port())
 	m.AdvertiseAddr, m.AdvertisePort = m.BindAddr, m.BindPort
+	m.PushPullInterval = fullExchange
 	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
 	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
 	m.Logger = c.trans.log

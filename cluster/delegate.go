@@ -147,7 +147,7 @@ func (d delegate) MergeRemoteState(buf []byte, join bool) {
 
 // AckPayload is called in the receive path when a ping is answered.
 func (d delegate) AckPayload() []byte {
-	return appendBeats([]byte{wireVersion}, d.c.digest(time.Now()))
+	return d.c.ack(time.Now()).append(nil)
 }
 
 // NotifyPingComplete is called by the prober for every ack that came by UDP.
@@ -158,6 +158,10 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payl
 	}
 	now := time.Now()
 	c := d.c
+	a, err := parseAck(payload)
+	if err != nil {
+		c.logger.Debug("dropped malformed gossip", "member", n.Name, "err", err)
+	}
 	c.mu.Lock()
 	c.acked = now
 	if r := c.rows[inst]; r != nil && r != c.self {
@@ -165,15 +169,10 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payl
 		r.m.pulse.touch(now)
 		c.heardFrom(r)
 		c.publish()
+		if err == nil {
+			c.compare(r, a.roster, now)
+		}
 	}
 	c.mu.Unlock()
-	if len(payload) == 0 || payload[0] != wireVersion {
-		return
-	}
-	beats, err := parseBeats(payload[1:])
-	if err != nil {
-		c.logger.Debug("dropped malformed gossip", "member", n.Name, "err", err)
-		return
-	}
-	c.hearBeats(beats, now)
+	c.hearBeats(a.beats, now)
 }

@@ -113,11 +113,16 @@ func (c *Cluster) staying(count uint64) {
 	c.broadcasts.QueueBroadcast(recordBroadcast{owner: "stays", frame: appendBeats([]byte{frameBeats}, self)})
 }
 
-// digest returns the heartbeats to send along with an ack, this peer's own
-// first. The caller holds no lock.
-func (c *Cluster) digest(now time.Time) []beat {
+// ack returns what goes along with the answer to a ping. The caller holds no lock.
+func (c *Cluster) ack(now time.Time) ack {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return ack{c.roster(), c.digest(now)}
+}
+
+// digest returns the heartbeats to send along with an ack, this peer's own
+// first. The caller holds c.mu.
+func (c *Cluster) digest(now time.Time) []beat {
 	out := make([]beat, 0, min(len(c.rows)+1, digestEntries))
 	out = append(out, beat{c.self.m.Instance, c.beatNow(now), 0})
 	all := c.beatOrder[:0]
@@ -172,6 +177,7 @@ func (c *Cluster) hearBeats(beats []beat, now time.Time) {
 func (c *Cluster) sweep(now time.Time, late time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.compareBlindly(now)
 	if late > heartbeatEvery {
 		for _, r := range c.rows {
 			r.m.pulse.forgive(late)

@@ -16,7 +16,7 @@ import (
 //
 //	node name   NAME#INSTANCE
 //	node meta   wireVersion, record number (uvarint), version of the binary
-//	ack payload wireVersion, heartbeats
+//	ack payload wireVersion, roster (8 bytes big endian), heartbeats
 //	messages    one frame each, by its first byte
 //	push/pull   wireVersion, frames, each behind its length (uvarint)
 //
@@ -106,6 +106,25 @@ func parseMeta(b []byte) (number uint64, version string, err error) {
 		return 0, "", fmt.Errorf("%w: meta", errWire)
 	}
 	return number, printable(string(b[1+n:])), nil
+}
+
+// ack is what comes along with the answer to a ping.
+type ack struct {
+	roster uint64
+	beats  []beat
+}
+
+func (a ack) append(b []byte) []byte {
+	return appendBeats(binary.BigEndian.AppendUint64(append(b, wireVersion), a.roster), a.beats)
+}
+
+func parseAck(b []byte) (a ack, err error) {
+	if len(b) < 9 || b[0] != wireVersion {
+		return a, fmt.Errorf("%w: ack", errWire)
+	}
+	a.roster = binary.BigEndian.Uint64(b[1:])
+	a.beats, err = parseBeats(b[9:])
+	return a, err
 }
 
 func appendBeats(b []byte, beats []beat) []byte {

@@ -216,6 +216,26 @@ func FuzzBeats(f *testing.F) {
 	})
 }
 
+func TestAck(t *testing.T) {
+	want := ack{1<<63 + 5, []beat{{p1, 5, time.Minute}}}
+	b := want.append(nil)
+	if got, err := parseAck(b); err != nil || got.roster != want.roster || !slices.Equal(got.beats, want.beats) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for n := range b {
+		if n == 9 {
+			continue // a roster and no heartbeats
+		}
+		if a, err := parseAck(b[:n]); !errors.Is(err, errWire) {
+			t.Errorf("%d bytes of it: %v, %v", n, a, err)
+		}
+	}
+	b[0]++
+	if a, err := parseAck(b); !errors.Is(err, errWire) {
+		t.Errorf("another version: %v, %v", a, err)
+	}
+}
+
 func FuzzFarewell(f *testing.F) {
 	f.Add(farewellFrame(p1, 900)[1:])
 	f.Add([]byte("12345678\x80"))

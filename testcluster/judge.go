@@ -12,10 +12,13 @@ import (
 	"github.com/peerhq/peer/agent/api"
 )
 
-// Detection is memberlist's own detection time in a cluster of n: its median
-// with LAN timing, fitted for 3 to 512.
+// Detection is the longest that memberlist's own detection takes in a quiet
+// cluster of n with LAN timing. A peer asks each of the others once in a pass,
+// in an order that it shuffles anew, so that up to 2(n-1)-1 seconds pass between
+// two questions to one and the same; a second later it suspects, and once three
+// do, or all where there are fewer, the suspicion's least time is what counts.
 func Detection(n int) time.Duration {
-	return time.Duration((4*math.Max(1, math.Log10(float64(n))) + 1.7) * float64(time.Second))
+	return time.Duration((2*float64(n-1) + 4*math.Max(1, math.Log10(float64(n)))) * float64(time.Second))
 }
 
 // Eventually waits until cond returns nil, and fails the test at once when that

@@ -80,9 +80,9 @@ const (
 	returnBar = 50 * ms
 )
 
-// gone is how long a peer that has gone without a word may be handed out, at
-// the most: memberlist's own time, and 5 s for its tail.
-func gone(n int) time.Duration { return testcluster.Detection(n) + 5*time.Second }
+// gone is how long it may take until a peer that has gone without a word is
+// failed everywhere: memberlist's own time, and a second for gossip to spread it.
+func gone(n int) time.Duration { return testcluster.Detection(n) + time.Second }
 
 func TestJoinIsSeenByAll(t *testing.T) {
 	in(t, func(w *World) {
