@@ -17,6 +17,9 @@ import (
 // leaveWithin bounds a graceful end, from the signal to the exit.
 const leaveWithin = 4500 * time.Millisecond
 
+// startLasts is when what only the start needed can go, see returnPages.
+const startLasts = 10 * time.Second
+
 func agentVerb() *verb {
 	return &verb{
 		name:  "agent",
@@ -75,6 +78,11 @@ func runAgent(inv *invocation) error {
 		return fmt.Errorf("start agent: %w", err)
 	}
 	notifySystemd(cfg.Seams.Logger, daemon.SdNotifyReady)
+	defer time.AfterFunc(startLasts, func() {
+		if err := returnPages(); err != nil {
+			cfg.Seams.Logger.Debug("cannot return the memory of the start", "err", err)
+		}
+	}).Stop()
 	for {
 		select {
 		case <-a.Done():
