@@ -27,6 +27,9 @@
 //     reconciler redials, for the whole life of the peer, every seed, resolved
 //     anew each time, and every member ever seen that is not alive, also across
 //     restarts by way of the data dir.
+//   - Tables are exchanged when they differ. A ping's answer says in 8 bytes which
+//     members and records the other has, so that who was passed by finds out
+//     within seconds, and a quiet cluster sends no tables. See roster.go.
 //   - Records of any size for tags and services, beyond memberlist's 512 bytes.
 //   - Heartbeat ages of everybody, everywhere, at no extra packet.
 //   - Keys that change while it runs. The transport encrypts, in memberlist's own
@@ -45,8 +48,8 @@
 //
 // In a cluster whose links take a millisecond, a killed process is failed
 // everywhere after a few milliseconds, and a host without power is out of
-// rotation after 1.6 s and failed after 4·max(1, log10 N) + 1.7 s, give or take
-// three. Nobody is called failed for a pause of 4.5 s, for 10 % of all packets
+// rotation after 1.6 s and failed after 4·max(1, log10 N) + 1.7 s in the median,
+// among few now and then after twice that. Nobody is called failed for a pause of 4.5 s, for 10 % of all packets
 // lost, for streams cut or refused between one pair.
 //
 // With a gossip key strangers are kept out: they can neither read nor forge nor

@@ -302,8 +302,7 @@ func (c *Cluster) contactWidely() {
 }
 
 // contactEarly repeats the exchange with a random member soon after the start.
-// Who starts together with many misses some of the gossip, and memberlist's own
-// exchange comes after half a minute or more.
+// Who starts together with many misses some of the gossip.
 func (c *Cluster) contactEarly() {
 	if !c.sleep(earlyContact + rand.N(earlyContact)) {
 		return
@@ -315,8 +314,8 @@ func (c *Cluster) contactEarly() {
 
 // healed has this peer compare notes with its successors on the ring soon after
 // somebody came back who had failed: a partition is likely over, and gossip alone
-// now and then leaves one peer out until memberlist's next exchange, which may be
-// half a minute away. Everybody does so, so everybody is asked by three. The
+// now and then leaves one peer out, which would take seconds to find out by itself
+// (see roster.go). Everybody does so, so everybody is asked by three. The
 // caller holds c.mu.
 func (c *Cluster) healed() {
 	if c.healing {
