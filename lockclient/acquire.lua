@@ -7,6 +7,7 @@
 --         ms, 0 to try without queueing; again 1 when id was sent before; place
 --         in the queue that of an earlier answer, or 0. In one string, because
 --         each costs time on the way that most go, which does not read it.
+-- The time may be given as a first argument of the chunk, as batch.lua does.
 -- Returns "1 fence since" when it is held by id, since in ms;
 --         "0 position pttl place fence holder" when it has to wait: position and
 --         place are 0 for a try, pttl is that of the hold that ends first, fence
@@ -14,7 +15,7 @@
 local call, id, ttl = redis.call, ARGV[1], ARGV[2]
 local alone = string.byte(ARGV[4]) == 120 -- x
 if alone and call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 then
-  local t = call('TIME')
+  local t = ... or call('TIME')
   local fence = t[1] .. string.sub('00000' .. t[2], -6)
   local since = string.sub(fence, 1, -4)
   local last = call('GETSET', KEYS[2], fence)
@@ -34,7 +35,7 @@ end
 --#include handover.lua
 
 local limit, claim, again, place, ear, channel = string.match(ARGV[4], '^(%w+) (%d+) (%d) (%d+) (%a) (.*)$')
-local t = call('TIME')
+local t = ... or call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local n = 0
 if not held then

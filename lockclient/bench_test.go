@@ -178,7 +178,7 @@ func handover(b *testing.B, clients int) {
 }
 
 // commands counts the scripts that s has run.
-func commands(b *testing.B, s *redisServer) int {
+func commands(b testing.TB, s *redisServer) int {
 	n := 0
 	c := s.admin()
 	info, err := c.InfoMap(context.Background(), "commandstats").Result()

@@ -126,4 +126,4 @@ func (c *Client) process(ctx context.Context, rdb redis.UniversalClient, cmd red
 }
 
 // batches reports whether calls are worth being sent together.
-func (c *Client) batches() bool { return c.health.floor.Load() < int64(batchBelow) }
+func (c *Client) batches() bool { return c.questions.floor.Load() < int64(batchBelow) }

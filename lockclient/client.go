@@ -86,7 +86,7 @@ func Start(cfg Config) (*Client, error) {
 		calls: calls, renewals: renewals, questions: qs, gate: gate, hangUp: hangUp, closed: make(chan struct{}),
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{}, early: map[string]uint64{},
 	}
-	c.batcher.rdb, c.batcher.background, qs.background = calls, c.background, c.background
+	c.batcher.rdb, c.batcher.background, c.batcher.teach, qs.background = calls, c.background, c.teach, c.background
 	c.health.troubled.Store(true)
 	c.health.answered.Store(math.MinInt64 / 2)
 	c.life, c.end = context.WithCancel(context.Background())

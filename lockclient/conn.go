@@ -32,10 +32,12 @@ type line struct {
 	stop      func() bool
 	gate      *dialGate
 	questions *questions
+	timed     bool                  // what is read is an answer, and not news
 	raw       syscall.Conn          // nil for one that cannot be looked at
 	heard     atomic.Bool           // anything at all
 	why       atomic.Pointer[error] // nothing was heard
 	read      atomic.Int64          // when something was read last, since began
+	asked     atomic.Int64          // when something was written of which no answer is read yet, since began; 0 for none
 
 	mu       sync.Mutex
 	question *question     // whose deadline was set last
@@ -44,8 +46,8 @@ type line struct {
 	over     chan struct{} // when it was left: closed when it is closed
 }
 
-func newLine(life context.Context, c net.Conn, gate *dialGate, qs *questions) *line {
-	l := &line{Conn: c, gate: gate, questions: qs}
+func newLine(life context.Context, c net.Conn, gate *dialGate, qs *questions, timed bool) *line {
+	l := &line{Conn: c, gate: gate, questions: qs, timed: timed}
 	l.raw, _ = c.(syscall.Conn)
 	l.stop = context.AfterFunc(life, func() { c.Close() })
 	return l
@@ -59,7 +61,11 @@ func (l *line) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	err = l.exit(err, true)
 	if err == nil {
-		l.read.Store(int64(time.Since(began)))
+		now := int64(time.Since(began))
+		l.read.Store(now)
+		if asked := l.asked.Swap(0); asked != 0 {
+			l.questions.took(time.Duration(now - asked))
+		}
 		if !l.heard.Load() {
 			l.heard.Store(true)
 		}
@@ -73,6 +79,9 @@ func (l *line) Read(b []byte) (int, error) {
 func (l *line) Write(b []byte) (int, error) {
 	if !l.enter(false) {
 		return 0, errLeft
+	}
+	if l.timed {
+		l.asked.CompareAndSwap(0, int64(time.Since(began)))
 	}
 	n, err := l.Conn.Write(b)
 	return n, l.exit(err, n > 0)

@@ -43,7 +43,6 @@ type health struct {
 	told        atomic.Bool // that it is up, or down
 	troubled    atomic.Bool // not known to be up, or lastErr is set
 	latency     atomic.Int64
-	floor       atomic.Int64 // of latency, creeping up
 	answered    atomic.Int64 // when Redis answered last, since began
 	acquired    atomic.Uint64
 	lost        atomic.Uint64
@@ -193,6 +192,7 @@ func (c *Client) watchHealth() {
 			t.Reset(firstPing)
 			continue
 		}
+		c.questions.age()
 		patience := max(pingTimeout, 3*time.Duration(c.health.latency.Load()))
 		late := len(asked) > 0 && time.Since(asked[0]) >= patience
 		if late {
@@ -223,11 +223,6 @@ func (c *Client) ping() {
 		took := int64(time.Since(start))
 		c.health.latency.Store(took)
 		c.health.answered.Store(int64(time.Since(began)))
-		floor := c.health.floor.Load()
-		if floor += floor / 10; floor == 0 || took < floor {
-			floor = took
-		}
-		c.health.floor.Store(floor)
 	}
 	if redis.HasErrorPrefix(err, "NOPERM") {
 		err = nil // it answers; a user without the right to ping may still lock

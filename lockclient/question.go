@@ -68,6 +68,7 @@ func (q *question) leaveAfter(ctx context.Context, grace time.Duration) (stop fu
 // questions are those under way, by name.
 type questions struct {
 	timeout    time.Duration       // of a call
+	floor      atomic.Int64        // the shortest round trip of late, in ns; 0 when none is known
 	staying    atomic.Int32        // lines that were left and wait for an answer
 	background func(f func()) bool // the client's
 
@@ -84,6 +85,24 @@ func (c *Client) direct() bool {
 	single, ok := c.calls.(*redis.Client)
 	return ok && c.questions.staying.Load() < maxStaying &&
 		(c.batches() && c.batcher.full() || single.PoolStats().IdleConns > 0)
+}
+
+// took takes note of a round trip.
+func (o *questions) took(d time.Duration) {
+	for {
+		floor := o.floor.Load()
+		if floor != 0 && int64(d) >= floor || o.floor.CompareAndSwap(floor, max(int64(d), 1)) {
+			return
+		}
+	}
+}
+
+// age lets the shortest round trip count less, for the way may become longer. It
+// is called about once a second.
+func (o *questions) age() {
+	if floor := o.floor.Load(); floor != 0 {
+		o.floor.CompareAndSwap(floor, floor+floor/10+1)
+	}
 }
 
 // ask begins a question.

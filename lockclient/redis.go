@@ -76,8 +76,8 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 	qs.timeout = opt.ReadTimeout
 	dial, tlsConfig := cfg.Dial, opt.TLSConfig
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		life, ok := ctx.Value(lifeKey{}).(context.Context)
-		if !ok {
+		life, ear := ctx.Value(lifeKey{}).(context.Context)
+		if !ear {
 			life = lines
 		}
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -101,7 +101,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 				}
 				conn = secure
 			}
-			return newLine(life, conn, gate, qs), nil
+			return newLine(life, conn, gate, qs, !ear), nil
 		})
 		if err != nil {
 			// A pool that counts errors would begin to dial by itself.

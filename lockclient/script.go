@@ -18,6 +18,7 @@ var luaFiles embed.FS
 var (
 	acquireScript     = newScript("acquire.lua")
 	releaseScript     = newScript("release.lua")
+	batchScript       = newScript("batch.lua")
 	leaveScript       = newScript("leave.lua")
 	renewScript       = newScript("renew.lua")
 	renewSharedScript = newScript("renewshared.lua")
@@ -26,7 +27,7 @@ var (
 	forceScript       = newScript("force.lua")
 
 	// What a holder and a waiter will need soon.
-	usualScripts = []*script{acquireScript, releaseScript, leaveScript, renewScript, renewSharedScript, beatScript}
+	usualScripts = []*script{batchScript, acquireScript, releaseScript, leaveScript, renewScript, renewSharedScript, beatScript}
 )
 
 // A script is one that the server may know by its hash already.
