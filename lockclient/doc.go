@@ -132,6 +132,9 @@
 // left, on connections of its own, so that no load can hold it up. When Redis is
 // away, a client dials about once a second and no more.
 //
+// What many goroutines ask at the same moment of a Redis that is near is sent
+// together: takes and releases as one script, on a Cluster as a pipeline.
+//
 // # Rights and versions
 //
 // Redis 6 or later, or Valkey; a Cluster needs Redis 7, for its sharded channels.
