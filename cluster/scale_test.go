@@ -17,7 +17,7 @@ func long() bool { return os.Getenv("PEER_TEST_LONG") != "" }
 // where every time is exact. 512 and 1,000 members, which are not cut in halves,
 // take minutes of real time and some gigabytes, and run on demand:
 //
-//	PEER_TEST_LONG=1 go test -run TestScale -v -timeout 60m ./cluster
+//	PEER_TEST_LONG=1 go test -run TestScale -v -timeout 2h ./cluster
 func TestScale(t *testing.T) {
 	sizes := []int{8, 32, 128}
 	switch {
