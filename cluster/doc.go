@@ -48,9 +48,10 @@
 //
 // In a cluster whose links take a millisecond, a killed process is failed
 // everywhere after a few milliseconds, and a host without power is out of
-// rotation after 1.6 s and failed after 4·max(1, log10 N) + 1.7 s in the median,
-// among few now and then after twice that. Nobody is called failed for a pause of 4.5 s, for 10 % of all packets
-// lost, for streams cut or refused between one pair.
+// rotation after 1.6 s and failed after 4·max(1, log10 N) + 1.7 s in the median;
+// among few somebody whom gossip passes by may call it suspect for half a minute
+// longer. Nobody is called failed for a pause of 4.5 s, for 10 % of all packets
+// lost, or for streams cut or refused between one pair.
 //
 // With a gossip key strangers are kept out: they can neither read nor forge nor
 // fill the memory. Without one, whoever reaches the port can do the first two,

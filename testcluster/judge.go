@@ -12,13 +12,15 @@ import (
 	"github.com/peerhq/peer/agent/api"
 )
 
-// Detection is the longest that memberlist's own detection takes in a quiet
-// cluster of n with LAN timing. A peer asks each of the others once in a pass,
-// in an order that it shuffles anew, so that up to 2(n-1)-1 seconds pass between
-// two questions to one and the same; a second later it suspects, and once three
-// do, or all where there are fewer, the suspicion's least time is what counts.
+// Detection is the longest that memberlist's own verdict on a silent peer takes
+// anywhere in a quiet cluster of n with LAN timing. A peer asks each of the others
+// once in a pass, in an order that it shuffles anew, so that 2(n-1) seconds may
+// pass before it suspects. How long it does so depends on how many others' doubts
+// it hears of: 4·max(1, log10 n) seconds with two, six times that with none. Gossip
+// sends each message to a few at random, and in a small cluster it passes somebody
+// by now and then; the median is 6 s among five.
 func Detection(n int) time.Duration {
-	return time.Duration((2*float64(n-1) + 4*math.Max(1, math.Log10(float64(n)))) * float64(time.Second))
+	return time.Duration((2*float64(n-1) + 24*math.Max(1, math.Log10(float64(n)))) * float64(time.Second))
 }
 
 // Eventually waits until cond returns nil, and fails the test at once when that
