@@ -236,6 +236,21 @@ func TestAck(t *testing.T) {
 	}
 }
 
+func FuzzAck(f *testing.F) {
+	f.Add(ack{7, []beat{{p1, 5, time.Minute}}}.append(nil))
+	f.Add([]byte{wireVersion, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := parseAck(b)
+		if err != nil {
+			return
+		}
+		again, err := parseAck(a.append(nil))
+		if again.roster != a.roster || !slices.Equal(again.beats, a.beats) || err != nil {
+			t.Errorf("again: %v, %v, want %v", again, err, a)
+		}
+	})
+}
+
 func FuzzFarewell(f *testing.F) {
 	f.Add(farewellFrame(p1, 900)[1:])
 	f.Add([]byte("12345678\x80"))

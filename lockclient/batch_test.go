@@ -48,12 +48,10 @@ func TestBatch(t *testing.T) {
 			locks[i] = l
 		}
 		together(take)
-		fences := map[uint64]int{}
 		for i, l := range locks {
 			if l == nil {
 				continue
 			}
-			fences[l.Fence()] = i
 			left := must[time.Duration](t)(admin.PTTL(t.Context(), fmt.Sprintf("peer:{demo%d}", i)).Result())
 			if isLong := left > time.Minute; isLong != (i%3 == 0) {
 				t.Errorf("demo%d lasts %v more", i, left)
