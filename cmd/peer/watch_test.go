@@ -7,9 +7,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -147,6 +153,42 @@ func TestWatchFollows(t *testing.T) {
 	}
 }
 
+// readsThrough puts a proxy between p and its agent. It returns whether p has taken
+// in an answer with what in it: it has asked for the service's next state since.
+func readsThrough(t testing.TB, a *agent.Agent, p *process) (knows func(what string) bool) {
+	t.Helper()
+	var mu sync.Mutex
+	var last, taken string
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: a.HTTPAddr()})
+			if strings.HasPrefix(r.In.URL.Path, "/v1/services/") {
+				mu.Lock()
+				defer mu.Unlock()
+				taken = last
+			}
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if !strings.HasPrefix(r.Request.URL.Path, "/v1/services/") {
+				return nil
+			}
+			body, err := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			mu.Lock()
+			defer mu.Unlock()
+			last = string(body)
+			return err
+		},
+	})
+	t.Cleanup(proxy.Close)
+	p.Env = append(p.Env, "PEER_HTTP_ADDR="+proxy.Listener.Addr().String())
+	return func(what string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(taken, what)
+	}
+}
+
 // Changes while COMMAND runs make one more run, with the last of them; one that
 // comes and goes makes none.
 func TestWatchCoalesces(t *testing.T) {
@@ -155,7 +197,9 @@ func TestWatchCoalesces(t *testing.T) {
 	register(t, a, 8000)
 	in := newInputs(t)
 	gate := filepath.Join(t.TempDir(), "gate")
-	peerWatch(t, a, nil, "web", "--", "sh", "-c", `test -e "$1"; gate=$?; cat >>"$0"; while test $gate = 0 -a -e "$1"; do sleep 0.02; done`, in.path, gate).start()
+	p := peerWatch(t, a, nil, "web", "--", "sh", "-c", `test -e "$1"; gate=$?; cat >>"$0"; while test $gate = 0 -a -e "$1"; do sleep 0.02; done`, in.path, gate)
+	knows := readsThrough(t, a, p)
+	p.start()
 	in.await("127.0.0.1:8000")
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -165,6 +209,7 @@ func TestWatchCoalesces(t *testing.T) {
 	for port := 8002; port < 8006; port++ {
 		register(t, a, port)
 	}
+	eventually(t, "it knows of the last", func() bool { return knows("8005") })
 	if err := os.Remove(gate); err != nil {
 		t.Fatal(err)
 	}
