@@ -122,7 +122,8 @@ func TestRotateUnderLoad(t *testing.T) {
 			// A newcomer that was made with the key before.
 			late := w.start(fmt.Sprintf("late%02d", i), 20+i, seeds(0), keyed(keys[i%4]))
 			ps = append(ps, late)
-			w.within(5*time.Second, "it is in, and has the new key", func() bool {
+			// Whom gossip passes by hears of it from the next few acks.
+			w.within(10*time.Second, "it is in, and has the new key", func() bool {
 				return all(ps, func(p *peer) bool { return p.View().Count(cluster.Alive) == len(ps) }) &&
 					late.Keys()[0].Fingerprint == cluster.Fingerprint(key)
 			})

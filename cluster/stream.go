@@ -118,7 +118,6 @@ func (c *Cluster) dialled(inst Instance, kind byte, conn net.Conn, ev evidence, 
 	r := c.rows[inst]
 	if r != nil {
 		r.dialling = false
-		r.dialled = time.Now()
 	}
 	switch {
 	case conn == nil && r == nil:

@@ -42,7 +42,7 @@ type row struct {
 	out, in       *watchStream
 	had           bool // there was a stream once
 	dialling      bool
-	dialled       time.Time
+	dialled       time.Time // when the last dial began
 
 	// ghost hides an instance that did not answer when a later one took its
 	// name. Should it be heard from after all, it is shown as a conflict.

@@ -151,6 +151,29 @@ func TestRejectingFirewallBetweenOnePair(t *testing.T) {
 	})
 }
 
+// A new partner is dialled again as soon as a dial has timed out. Here the first
+// five packets of its handshake are lost.
+func TestNewPartnerHardToReach(t *testing.T) {
+	for i := 1; i < 10; i++ {
+		inWorld(t, func(t *testing.T, w *world) {
+			ps := w.group(10)
+			settle()
+			host := w.net.Host("10.0.0.21")
+			w.net.Cut([]*testcluster.Host{ps[i].host}, []*testcluster.Host{host})
+			late := w.start("late", 20, seeds(0))
+			if late.host != host {
+				t.Fatal("the newcomer is at another host")
+			}
+			time.Sleep(2750 * time.Millisecond)
+			w.net.Heal()
+			time.Sleep(30 * time.Second)
+			if b := blamed(append(ps, late)); len(b) > 0 {
+				t.Error(strings.Join(b, "\n"))
+			}
+		})
+	}
+}
+
 // shared returns a member that at least n peers called suspect within a second.
 func shared(ps []*peer, n int) string {
 	at := map[string][]time.Time{}
