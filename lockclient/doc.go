@@ -146,7 +146,7 @@
 //	    +publish +subscribe +scan
 //
 // On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also +wait.
-// With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe
+// With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe +ping
 // +sentinel|get-master-addr-by-name +sentinel|sentinels. Redis 6.0 knows no rights
 // to channels: leave out what begins with &. +scan is for List, +script|load saves
 // a round trip after a restart.
