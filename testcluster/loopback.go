@@ -70,10 +70,10 @@ func FreePort() string {
 	panic("no port of 127.0.0.1 is free for UDP and TCP")
 }
 
-// onFreedPort calls f, which takes a port that was given up a moment ago, until it
-// gets it: a process that is being started meanwhile, anywhere in this one, has a
-// copy of the old socket until it runs its own program.
-func onFreedPort[T any](f func() (T, error)) (T, error) {
+// OnFreedPort calls f, which takes a port that was given up a moment ago, until it
+// gets it, for up to five seconds: a process that is being started meanwhile,
+// anywhere in this one, has a copy of the old socket until it runs its own program.
+func OnFreedPort[T any](f func() (T, error)) (T, error) {
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		v, err := f()
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
@@ -105,7 +105,7 @@ func (h *loopbackHost) start(n *Node, s Spec) (*api.Client, error) {
 	if s.Config != nil {
 		s.Config(&cfg)
 	}
-	a, err := onFreedPort(func() (*agent.Agent, error) { return agent.Start(cfg) })
+	a, err := OnFreedPort(func() (*agent.Agent, error) { return agent.Start(cfg) })
 	if err != nil {
 		return nil, err
 	}

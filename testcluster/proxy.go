@@ -37,7 +37,7 @@ func newProxy(t testing.TB, dial func() (net.Conn, error)) *proxy {
 }
 
 func (p *proxy) listen() (net.Listener, error) {
-	return onFreedPort(func() (net.Listener, error) { return net.Listen("tcp", p.addr) })
+	return OnFreedPort(func() (net.Listener, error) { return net.Listen("tcp", p.addr) })
 }
 
 func (p *proxy) serve(l net.Listener) {

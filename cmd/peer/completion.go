@@ -17,7 +17,7 @@ import (
 const completionWord = "--generate-bash-completion"
 
 // completeWithin bounds what a shell has to wait for names.
-const completeWithin = 300 * time.Millisecond
+const completeWithin = time.Second
 
 //go:embed packaging/completion/peer.bash
 var bashCompletion string

@@ -129,8 +129,8 @@ func TestKilledOverHTTP(t *testing.T) {
 		language string
 		within   time.Duration
 	}{
-		{"python", time.Second},
-		{"shell", 6*time.Second + time.Second},
+		{"python", 4 * time.Second}, // sooner than by its lease
+		{"shell", 6*time.Second + 5*time.Second},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		p := script(t, addr, tt.language, tt.language, "sh", "-c", `echo ready >"$0"; exec sleep 60`, out)

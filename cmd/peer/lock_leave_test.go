@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"os"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/peerhq/peer/cmd/peer/guard"
+	"github.com/peerhq/peer/lockclient"
 	"github.com/peerhq/peer/testcluster"
 )
 
@@ -37,7 +40,7 @@ func TestLockSignalWhileWaitingForASickRedis(t *testing.T) {
 			if got := p.code(); got != 128+int(syscall.SIGTERM) {
 				t.Errorf("got code %d: %s", got, &p.errOut)
 			}
-			if d := time.Since(start); d > time.Second {
+			if d := time.Since(start); d > 4*time.Second { // a call may take 5
 				t.Errorf("took %v", d)
 			}
 		})
@@ -50,13 +53,39 @@ func TestLockHandedOverLasts(t *testing.T) {
 	t.Parallel()
 	r := testcluster.StartAnyRedis(t)
 	client := lockClient(t, r)
-	first := peerLock(t, r, "--ttl", "1500ms", "demo", "--", "sleep", "0.5").start()
+	first := peerLock(t, r, "--ttl", "6s", "--grace", "100ms", "demo", "--", "sleep", "0.5").start()
 	eventually(t, "the first one holds it", func() bool { return inspect(t, client, "demo").Holder != nil })
-	second := peerLock(t, r, "--ttl", "1500ms", "demo", "--", "sh", "-c", "sleep 4; exit 3").start()
+	second := peerLock(t, r, "--ttl", "6s", "--grace", "100ms", "demo", "--", "sh", "-c", "sleep 8; exit 3").start()
 	if got := first.code(); got != 0 {
 		t.Errorf("the first one ends with %d: %s", got, &first.errOut)
 	}
 	if got := second.code(); got != 3 {
 		t.Errorf("the second one ends with %d: %s", got, &second.errOut)
+	}
+}
+
+// A lock that is renewed while its COMMAND starts has a longer deadline than the
+// guard was given, and the guard is told so at once.
+func TestLockRenewedWhileItStarts(t *testing.T) {
+	t.Parallel()
+	held, err := lockClient(t, testcluster.StartAnyRedis(t)).Acquire(t.Context(), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := held.Deadline()
+	eventually(t, "it is renewed", func() bool { return held.Deadline().After(granted) })
+	before := time.Now().Add(1500 * time.Millisecond) // the next renewal is after 5 s
+	g, err := guard.Start(guard.Config{
+		Title: "demo", Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 3; exit 3"}, Env: os.Environ(),
+		Grace: 100 * time.Millisecond, Deadline: before,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost := new(invocation).follow(held, before, lockCall{ttl: lockclient.DefaultTTL}, g, nil); lost {
+		t.Errorf("lost: %v", held.Err())
+	}
+	if res, err := g.Result(); err != nil || res.Code != 3 || res.Stopped {
+		t.Errorf("COMMAND ended with %+v, %v", res, err)
 	}
 }

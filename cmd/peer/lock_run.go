@@ -231,6 +231,7 @@ func ordinal(n int) string {
 
 // runHolding runs COMMAND and gives the lock back, unless it is lost before.
 func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs chan os.Signal) error {
+	until := held.Deadline()
 	g, err := startCommand(sigs, guard.Config{
 		Title:    call.name,
 		Path:     call.path,
@@ -238,13 +239,13 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		Env:      append(commandEnv(inv.environ, held), call.env...),
 		Stdin:    call.stdin,
 		Grace:    call.grace,
-		Deadline: held.Deadline(),
+		Deadline: until,
 	})
 	if err != nil {
 		inv.release(held)
 		return inv.notStarted(call, err)
 	}
-	lost := inv.follow(held, call, g, sigs)
+	lost := inv.follow(held, until, call, g, sigs)
 	res, gerr := g.Result()
 	if !lost && !res.Stopped {
 		err := inv.release(held)
@@ -299,9 +300,9 @@ func (inv *invocation) release(held *lockclient.Lock) error {
 }
 
 // follow goes along with COMMAND until nothing of it is left, and says whether
-// the lock was lost meanwhile.
-func (inv *invocation) follow(held *lockclient.Lock, call lockCall, g *guard.Guard, sigs <-chan os.Signal) (lost bool) {
-	deadline := held.Deadline()
+// the lock was lost meanwhile. The guard knows the deadline so far: the lock may
+// have been renewed while it started.
+func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lockCall, g *guard.Guard, sigs <-chan os.Signal) (lost bool) {
 	look := time.NewTicker(min(max(call.ttl/30, 5*time.Millisecond), 100*time.Millisecond))
 	defer look.Stop()
 	lose := held.Lost()

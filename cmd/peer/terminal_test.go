@@ -171,6 +171,9 @@ func TestLockTerminalFromTheStart(t *testing.T) {
 	// Of what follows the name in brackets, the 3rd is its group, the 6th that
 	// which has the terminal.
 	s.enter(fmt.Sprintf(`for i in $(seq %d); do peer lock demo -- sh -c 'read -r l </proc/self/stat; set -- ${l##*\) }; echo "<$(($6 - $3))>"'; done; echo all"" done`+"\n", n))
+	for range n { // the time to wait is for each
+		s.expect("<0>")
+	}
 	s.expect("all done")
 	if got := strings.Count(s.all(), "<0>"); got != n {
 		t.Errorf("it had the terminal %d times of %d; the screen shows %q", got, n, s.all())
@@ -246,7 +249,8 @@ func TestLockTerminalShowsTheQueue(t *testing.T) {
 // Who waits is told that the Redis is gone, and keeps its place.
 func TestLockTerminalRedisGone(t *testing.T) {
 	r := testcluster.StartAnyRedis(t)
-	held, err := lockClient(t, r).Acquire(context.Background(), "demo")
+	c := lockClient(t, r)
+	held, err := c.Acquire(context.Background(), "demo")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +260,10 @@ func TestLockTerminalRedisGone(t *testing.T) {
 	s.expect("no answer from the Redis, trying on")
 	r.Heal()
 	s.expect("the Redis answers again")
+	eventually(t, "it answers this client too", func() bool {
+		_, err := c.Inspect(t.Context(), "demo")
+		return err == nil
+	})
 	if err := held.Release(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -310,17 +318,17 @@ func TestLockTerminalSuspendedTooLong(t *testing.T) {
 	s := shell(t, testcluster.StartAnyRedis(t))
 	// It starts nothing: a shell that does so at the very moment of ^Z (dash, by
 	// vfork) is not stopped, with or without us.
-	s.enter("peer lock --ttl 3s demo -- sh -c 'trap \"echo terminated\" TERM; echo rea\"\"dy; while :; do read x; done'\n")
+	s.enter("peer lock --ttl 6s demo -- sh -c 'trap \"echo term\\\"\\\"inated\" TERM; echo rea\"\"dy; while :; do read x; done'\n")
 	s.expect("ready")
 	s.enter(keySuspend)
 	s.expect("Stopped")
-	s.enter("peer lock --wait 12s demo -- echo next one\n")
+	s.enter("peer lock --wait 30s demo -- echo next one\n")
 	s.expect("\nnext one")
 	s.enter("fg\n")
 	s.expect("COMMAND was stopped")
 	s.enter("echo code=$?\n")
 	s.expect("code=76")
-	if !strings.Contains(s.all(), "\nterminated") {
+	if !strings.Contains(s.all(), "terminated") {
 		t.Errorf("COMMAND was not told; the screen shows %q", s.all())
 	}
 }

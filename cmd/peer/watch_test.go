@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -33,7 +34,7 @@ func startAgent(t testing.TB, name string, edit func(*agent.Config)) *agent.Agen
 	if edit != nil {
 		edit(&c)
 	}
-	a, err := agent.Start(c)
+	a, err := testcluster.OnFreedPort(func() (*agent.Agent, error) { return agent.Start(c) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +180,7 @@ func readsThrough(t testing.TB, a *agent.Agent, p *process) (knows func(what str
 			last = string(body)
 			return err
 		},
+		ErrorLog: log.New(io.Discard, "", 0), // that p has ended
 	})
 	t.Cleanup(proxy.Close)
 	p.Env = append(p.Env, "PEER_HTTP_ADDR="+proxy.Listener.Addr().String())
@@ -266,8 +268,10 @@ func TestWatchOutlivesRedis(t *testing.T) {
 	register(t, a, 8000)
 	in, pids := newInputs(t), newDiary(t)
 	gate := filepath.Join(t.TempDir(), "gate")
-	p := peerWatch(t, a, r, "--lock", "reload", "--ttl", "600ms", "web", "--", "sh", "-c",
-		`test -e "$2"; gate=$?; cat >>"$0"; echo $$ >>"$1"; test $gate != 0 || exec sleep 1000`, in.path, pids.path, gate).start()
+	p := peerWatch(t, a, r, "--lock", "reload", "--ttl", "2s", "--grace", "100ms", "web", "--", "sh", "-c",
+		`test -e "$2"; gate=$?; cat >>"$0"; echo $$ >>"$1"; test $gate != 0 || exec sleep 1000`, in.path, pids.path, gate)
+	knows := readsThrough(t, a, p)
+	p.start()
 	in.await("127.0.0.1:8000")
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -280,6 +284,7 @@ func TestWatchOutlivesRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	register(t, a, 8002)
+	eventually(t, "it knows of the last", func() bool { return knows("8002") })
 	r.Heal()
 	in.await("127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8002")
 	_ = p.Process.Signal(syscall.SIGTERM)
@@ -309,8 +314,16 @@ func TestWatchStaysWithWhatItKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stderr.Close()
+	var before int64 // of what it has said
 	says := func(what string) func() bool {
-		return func() bool { b, _ := os.ReadFile(said); return strings.Contains(string(b), what) }
+		return func() bool { b, _ := os.ReadFile(said); return strings.Contains(string(b[before:]), what) }
+	}
+	mark := func() {
+		fi, err := stderr.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = fi.Size()
 	}
 	p := peerWatch(t, a, nil, "web", "--", "sh", "-c", `cat >>"$0"`, in.path)
 	p.Stderr = stderr
@@ -322,6 +335,7 @@ func TestWatchStaysWithWhatItKnows(t *testing.T) {
 	a = begin(b.GossipAddr())
 	register(t, b, 8001)
 	in.await("127.0.0.1:8000", "127.0.0.1:8001")
+	mark()
 	a.Kill()
 	eventually(t, "it says so", says("COMMAND is left alone until it answers"))
 	a = begin(freeAddr())
@@ -329,6 +343,7 @@ func TestWatchStaysWithWhatItKnows(t *testing.T) {
 	if got := in.all(); len(got) != 2 {
 		t.Errorf("COMMAND was run for %q", got)
 	}
+	mark()
 	a.Kill()
 	begin(b.GossipAddr())
 	eventually(t, "it says that it is back", says("the agent answers again"))

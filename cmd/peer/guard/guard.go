@@ -14,8 +14,8 @@
 // The guard stops the command when its deadline comes near, when it is told to,
 // and when the holder is gone, be it by kill -9. A holder that is stopped
 // (SIGSTOP) or starved tells no new deadline, and that is enough: TERM comes a
-// grace before the deadline, but not before half of the lease is over, KILL at
-// it.
+// grace before the deadline, but not before half of the lease is over, KILL some
+// 50 ms before it.
 //
 // On Linux "the command" means all its descendants, also those that went into a
 // session of their own: the guard is their subreaper and does not end before

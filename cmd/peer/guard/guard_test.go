@@ -193,9 +193,9 @@ func TestSignalReachesTheGroupOnce(t *testing.T) {
 // TERM at deadline - grace, KILL at the deadline, and nothing of it afterwards.
 func TestDeadline(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	deadline := time.Now().Add(4 * time.Second)
+	deadline := time.Now().Add(6 * time.Second)
 	g, err := run(t, `trap 'date +%s.%N >>`+out+`' TERM; (trap '' TERM; sleep 60) & while :; do sleep 0.02; done`, func(c *guard.Config) {
-		c.Deadline, c.Grace = deadline, time.Second
+		c.Deadline, c.Grace = deadline, 3*time.Second
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -205,8 +205,8 @@ func TestDeadline(t *testing.T) {
 	if !r.Stopped || r.Code != 137 {
 		t.Errorf("got %+v, want stopped by KILL", r)
 	}
-	if late < -20*time.Millisecond || late > 2*time.Second { // room for a busy machine
-		t.Errorf("ended %v after the deadline, want 0", late)
+	if late < -70*time.Millisecond || late > 10*time.Second { // room for a busy machine
+		t.Errorf("ended %v after the deadline, want some 50 ms before it", late)
 	}
 	if err := syscall.Kill(-g.Group(), 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the group lives on: %v", err)
@@ -218,14 +218,14 @@ func TestDeadline(t *testing.T) {
 	}
 	at, _ := strconv.ParseFloat(lines[0], 64)
 	before := deadline.Sub(time.UnixMicro(int64(at * 1e6)))
-	if before < 500*time.Millisecond || before > 1100*time.Millisecond {
-		t.Errorf("TERM %v before the deadline, want 1s", before)
+	if before < 500*time.Millisecond || before > 3200*time.Millisecond {
+		t.Errorf("TERM %v before the deadline, want 3s", before)
 	}
 }
 
 func TestExtendedDeadlineLetsItRun(t *testing.T) {
-	g, err := run(t, "sleep 1; exit 4", func(c *guard.Config) {
-		c.Deadline, c.Grace = time.Now().Add(500*time.Millisecond), 100*time.Millisecond
+	g, err := run(t, "sleep 4; exit 4", func(c *guard.Config) {
+		c.Deadline, c.Grace = time.Now().Add(3*time.Second), 100*time.Millisecond
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +248,7 @@ func TestStop(t *testing.T) {
 	if r := result(t, g); !r.Stopped || r.Code != 137 {
 		t.Errorf("got %+v", r)
 	}
-	if d := time.Since(kill); d < -20*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(kill); d < -20*time.Millisecond || d > 10*time.Second {
 		t.Errorf("killed %v after the moment given", d)
 	}
 }
@@ -257,7 +257,7 @@ func TestStop(t *testing.T) {
 // went into a session of its own is a daemon, and left alone.
 func TestClearsUpBehindTheCommand(t *testing.T) {
 	dir := t.TempDir()
-	g, err := run(t, `(sleep 60 & echo $! >$D/left); (setsid sleep 60 >/dev/null 2>&1 & echo $! >$D/daemon); sleep 0.1; exit 5`, func(c *guard.Config) {
+	g, err := run(t, `(sleep 60 & echo $! >$D/left); setsid sh -c 'echo $$ >$D/daemon; exec sleep 60' >/dev/null 2>&1 & until test -s $D/daemon; do sleep 0.02; done; exit 5`, func(c *guard.Config) {
 		c.Env = append(c.Env, "D="+dir)
 	})
 	if err != nil {
@@ -280,10 +280,10 @@ func TestClearsUpBehindTheCommand(t *testing.T) {
 // session of its own; each writes its process id.
 const family = `
 trap '' TERM HUP INT
-setsid sh -c 'trap "" TERM HUP INT; echo $$ >$D/far; while :; do sleep 0.02; done' &
-sh -c 'trap "" TERM HUP INT; echo $$ >$D/child; while :; do sleep 0.02; done' &
+setsid sh -c 'trap "" TERM HUP INT; echo $$ >$D/far; while :; do sleep 1; done' &
+sh -c 'trap "" TERM HUP INT; echo $$ >$D/child; while :; do sleep 1; done' &
 echo $$ >$D/command
-while :; do sleep 0.02; done
+while :; do sleep 1; done
 `
 
 type familyOf struct{ command, child, far int }
@@ -337,10 +337,10 @@ func expectGone(t *testing.T, f familyOf, by time.Time) {
 }
 
 func TestHolderKilled(t *testing.T) {
-	cmd, f, _ := startHolder(t, "3s", "300ms")
+	cmd, f, _ := startHolder(t, "20s", "300ms")
 	at := time.Now()
 	_ = cmd.Process.Kill()
-	expectGone(t, f, at.Add(time.Second))
+	expectGone(t, f, at.Add(8*time.Second)) // the lease has 13 s at least
 	if d := time.Since(at); d < 250*time.Millisecond {
 		t.Errorf("killed after %v, want a grace of 300ms for TERM", d)
 	}
@@ -348,18 +348,18 @@ func TestHolderKilled(t *testing.T) {
 
 // What shoots at the holder's whole process group misses the guard.
 func TestHolderGroupKilled(t *testing.T) {
-	cmd, f, _ := startHolder(t, "3s", "100ms")
+	cmd, f, _ := startHolder(t, "20s", "100ms")
 	at := time.Now()
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	expectGone(t, f, at.Add(time.Second))
+	expectGone(t, f, at.Add(8*time.Second))
 }
 
 func TestHolderStopped(t *testing.T) {
-	cmd, f, _ := startHolder(t, "1s", "200ms")
+	cmd, f, _ := startHolder(t, "4s", "200ms")
 	at := time.Now()
 	_ = cmd.Process.Signal(syscall.SIGSTOP)
-	expectGone(t, f, at.Add(1500*time.Millisecond))
-	if d := time.Since(at); d < 600*time.Millisecond {
+	expectGone(t, f, at.Add(8*time.Second))
+	if d := time.Since(at); d < time.Second {
 		t.Errorf("killed %v after the holder stopped, want at the deadline", d)
 	}
 	_ = cmd.Process.Signal(syscall.SIGCONT)
@@ -369,7 +369,7 @@ func TestGuardKilled(t *testing.T) {
 	cmd, f, out := startHolder(t, "1m", "100ms")
 	at := time.Now()
 	_ = syscall.Kill(parentOf(t, f.command), syscall.SIGKILL)
-	expectGone(t, f, at.Add(2*time.Second))
+	expectGone(t, f, at.Add(10*time.Second))
 	_ = cmd.Wait()
 	if !strings.Contains(out.String(), "the guard of the command died: killed by killed") {
 		t.Errorf("the holder says %q", out)

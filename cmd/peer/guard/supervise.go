@@ -109,6 +109,14 @@ func (s *supervisor) run(in *os.File) error {
 		case c := <-children:
 			s.saw(c)
 		case <-timer.C:
+			// If this process did not run for a while, a new deadline may be here, unread.
+			select {
+			case o, ok := <-orders:
+				if ok {
+					s.obey(o)
+				}
+			case <-time.After(time.Millisecond):
+			}
 		}
 		timer.Stop()
 		if !s.over() {
@@ -201,10 +209,14 @@ func (s *supervisor) obey(o order) {
 	}
 }
 
+// killAhead is how long before its deadline a command gets KILL, unless its grace
+// is short: on a busy host it takes a while to die.
+const killAhead = 50 * time.Millisecond
+
 // extend notes a new deadline. A lease that begins short, as one that was handed
 // over does, is renewed before half of it is over: only then is it in danger.
 func (s *supervisor) extend(deadline int64) {
-	s.deadline = deadline
+	s.deadline = deadline - int64(min(killAhead, s.cmd.Grace/10))
 	s.grace = min(int64(s.cmd.Grace), (deadline-clock())/2)
 }
 
