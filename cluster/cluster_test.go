@@ -391,7 +391,8 @@ func TestLateSeed(t *testing.T) {
 			t.Fatalf("a seed that is down: joined %v, error %v", st.Joined, st.Seeds[0].Err)
 		}
 		q := w.start("p0", 0)
-		w.within(3*time.Second, "whole", func() bool {
+		// A dial of up to 2 s that came too early, and a pause of up to 2.5 s.
+		w.within(5*time.Second, "whole", func() bool {
 			return p.View().Count(cluster.Alive) == 2 && q.View().Count(cluster.Alive) == 2
 		})
 	})

@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -151,12 +150,7 @@ func TestUnreachableSeeds(t *testing.T) {
 		})
 	}
 	t.Run("no port of that name", func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
+		addr := "127.0.0.1:" + testcluster.FreePort()
 		p := oneOnLoopback(t, "p1", nil, keyed())
 		check(t, p.Join(t.Context(), []string{addr})[0].Err, []string{"connection refused"})
 	})

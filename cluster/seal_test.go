@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,7 +86,8 @@ func TestSealIsMemberlistsOwn(t *testing.T) {
 			cfg.Name, cfg.Label = nodeName("stock", 5<<instanceRandomBits), DefaultLabel
 			cfg.BindAddr, cfg.BindPort, cfg.AdvertisePort = "127.0.0.1", 0, 0
 			cfg.Delegate, cfg.Logger, cfg.EnableCompression = quiet{appendMeta(nil, 0, "0")}, stdlog.New(io.Discard, "", 0), false
-			cfg.ProbeInterval, cfg.ProbeTimeout, cfg.SuspicionMult = 50*time.Millisecond, 40*time.Millisecond, 2
+			// It probes by the pings below alone, which may take their time.
+			cfg.ProbeInterval, cfg.ProbeTimeout = time.Hour, 20*time.Second
 			if len(keys) > 0 {
 				if cfg.Keyring, err = memberlist.NewKeyring(keys, keys[0]); err != nil {
 					t.Fatal(err)
@@ -99,16 +101,25 @@ func TestSealIsMemberlistsOwn(t *testing.T) {
 			if _, err := ml.Join([]string{c.Self().Addr.String()}); err != nil {
 				t.Fatal(err)
 			}
-			// Datagrams and streams in both directions for some twenty probes.
-			time.Sleep(time.Second)
+			// Datagrams in both directions.
+			for range 20 {
+				if _, err := ml.Ping(c.ml.LocalNode().Name, net.UDPAddrFromAddrPort(c.Self().Addr)); err != nil {
+					t.Fatalf("memberlist's pings are not answered: %v", err)
+				}
+			}
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				if ms := c.View().Lookup("stock"); len(ms) == 1 && ms[0].RTT() > 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal("this peer's pings are not answered")
+				}
+			}
 			if n := ml.NumMembers(); n != 2 {
 				t.Errorf("memberlist sees %d alive, want 2", n)
 			}
 			if ms := c.View().Lookup("stock"); len(ms) != 1 {
 				t.Errorf("this peer sees %+v", c.View().Members)
-			}
-			if ml.GetHealthScore() > 0 {
-				t.Errorf("health score %d: its probes are not answered", ml.GetHealthScore())
 			}
 			addr := netip.MustParseAddrPort(ml.LocalNode().Address())
 			if err := c.exchange(addr); err != nil {

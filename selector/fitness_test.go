@@ -351,7 +351,7 @@ func TestNearestByReports(t *testing.T) {
 
 // A turn given up is no load and no outcome.
 func TestCancelledTurn(t *testing.T) {
-	s := selector.New(selector.Config[string]{ID: itself, Seed: "me"})
+	s := selector.New(selector.Config[string]{ID: itself, Seed: "me", Cooldown: time.Hour})
 	s.Set([]string{"a", "b", "c", "d"})
 	turn, err := s.Take(selector.Want{Exclude: []string{"a", "b", "c"}})
 	if err != nil {
