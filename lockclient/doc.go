@@ -69,7 +69,8 @@
 //	                                             is left alone                              TestHistoryOfStoppedProcesses
 //	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant
 //	an answer comes late                         kept while a round trip is less than a     TestSlow, TestOneRoundTrip,
-//	                                             third of the time to live; waiters stay    TestLateGrantKeepsItsPlace
+//	                                             third of the time to live; waiters stay    TestHandedOverFarAway,
+//	                                                                                        TestLateGrantKeepsItsPlace
 //	Redis stalls for twice the time to live      told by the deadline; waiters stay         TestStalled
 //	Redis is cut off, its connections break      kept if it is back by the deadline         TestConnectionsReset, TestHistoryReal
 //	CLIENT KILL, of any kind                     kept; calls that broke are sent again      TestClientsKilled

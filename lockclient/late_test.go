@@ -45,6 +45,38 @@ func TestLateGrantKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// What is handed over far away is kept too, whenever the turn comes: where little
+// would be left of it, it is asked for anew before it counts.
+func TestHandedOverFarAway(t *testing.T) {
+	for _, rtt := range []time.Duration{200 * time.Millisecond, 600 * time.Millisecond, time.Second, 1250 * time.Millisecond, 2 * time.Second} {
+		t.Run(rtt.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w world) {
+				a, b := w.client("a"), w.client("b")
+				long := lockclient.WithTTL(lockclient.DefaultTTL)
+				w.redis.Slow(rtt)
+				for phase := time.Duration(0); phase < 6*time.Second; phase += 230 * time.Millisecond {
+					name := fmt.Sprint("demo ", phase)
+					l := hold(t, a, name, long)
+					next := later(t, b, name, long)
+					time.Sleep(10*time.Second + phase)
+					go l.Release(t.Context())
+					won := within(t, 20*time.Second, "the grant", next)
+					if won.err != nil {
+						t.Fatalf("after %v: %v", phase, won.err)
+					}
+					time.Sleep(lockclient.DefaultTTL)
+					if !won.lock.Valid() {
+						t.Errorf("after %v: lost: %v", phase, won.lock.Err())
+					}
+					if err := won.lock.Release(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // One who does not wait yet is told that no grant comes in time.
 func TestLateFirstAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T, w world) {

@@ -37,6 +37,12 @@ func (c *Client) dismiss(r *request) {
 	}
 }
 
+// firstRenewal is how long a hold needs at its beginning to be renewed for sure: a
+// new connection and the answer are three round trips.
+func (c *Client) firstRenewal() time.Duration {
+	return settleAfter + 4*time.Duration(c.questions.floor.Load())
+}
+
 // wait waits for r's turn after the answer a, to a question sent at sent, has
 // put it into the queue.
 func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*Lock, error) {
@@ -64,7 +70,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 			return nil, err
 		}
 		if grant != nil {
-			if now().sub(asked) < r.claim*3/4 {
+			if left := r.claim - now().sub(asked); left > max(r.claim/4, c.firstRenewal()) {
 				l, err := c.granted(ctx, r, grant.fence, grant.since, asked, r.claim)
 				if !errors.Is(err, errLate) {
 					return l, err
