@@ -106,6 +106,7 @@ func (e *ear) open() {
 // listen keeps the subscription up, and acts on what it hears.
 func (e *ear) listen() {
 	for attempt := 0; e.life.Err() == nil; attempt++ {
+		began := now()
 		err := e.hear(func() { attempt = 0 })
 		e.subscribed.Store(false)
 		if e.life.Err() != nil {
@@ -116,6 +117,9 @@ func (e *ear) listen() {
 		if lasting(err) {
 			e.deaf(err)
 			attempt += slowly
+		}
+		if now().sub(began) > time.Second && attempt == 0 {
+			continue // it stood: until it does again, a waiter may miss its turn
 		}
 		e.c.pause(e.life, attempt)
 	}

@@ -77,6 +77,33 @@ func TestHandedOverFarAway(t *testing.T) {
 	}
 }
 
+// A waiter whose connections have all just broken listens again a round trip or two
+// later, and gets its turn.
+func TestListensAgainAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w world) {
+		a, b, c := w.client("a"), w.client("b"), w.client("c")
+		long := lockclient.WithTTL(10 * time.Minute)
+		l := hold(t, a, "demo", long)
+		first := later(t, b, "demo", long)
+		second := later(t, c, "demo", long)
+		time.Sleep(5 * time.Second)
+		w.host("b").ResetStreams()
+		time.Sleep(20 * time.Millisecond)
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		won := within(t, time.Second, "the first one's turn", first)
+		if won.err != nil {
+			t.Fatal(won.err)
+		}
+		select {
+		case <-second:
+			t.Error("the second one has it too")
+		default:
+		}
+	})
+}
+
 // One who does not wait yet is told that no grant comes in time.
 func TestLateFirstAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T, w world) {
