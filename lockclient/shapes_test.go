@@ -36,6 +36,7 @@ func TestSharedInOrder(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inEveryWorld(t, func(t *testing.T, w world) {
+				w = w.calm()
 				clients := []*lockclient.Client{w.client("x"), w.client("y"), w.client("z")}
 				var mu sync.Mutex
 				holds := map[byte]*lockclient.Lock{}
@@ -99,7 +100,7 @@ func TestSharedInOrder(t *testing.T) {
 						settle(w, 100*time.Millisecond, func() bool { return false })
 						continue
 					}
-					settle(w, 5*time.Second, func() bool { return holders() == want })
+					settle(w, w.slack, func() bool { return holders() == want })
 					if got := holders(); got != want {
 						t.Fatalf("%s: after %s got %q, want %q", tt.story, step, got, want)
 					}
@@ -140,6 +141,7 @@ func settle(w world, d time.Duration, ok func() bool) {
 // Shared holds are renewed, expire and are told like any other.
 func TestSharedHoldsLast(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
+		w = w.steady()
 		a, b := w.client("a"), w.client("b")
 		kept := hold(t, a, "demo", lockclient.Shared())
 		gone := hold(t, b, "demo", lockclient.Shared())
@@ -165,6 +167,7 @@ func TestSharedHoldsLast(t *testing.T) {
 
 func TestDo(t *testing.T) {
 	inEveryWorld(t, func(t *testing.T, w world) {
+		w = w.calm()
 		c := w.client("a")
 		broken := errors.New("broken")
 		if err := c.Do(t.Context(), "demo", func(context.Context, *lockclient.Lock) error { return broken }); !errors.Is(err, broken) {
@@ -328,6 +331,7 @@ func TestClose(t *testing.T) {
 // Release says what it found.
 func TestReleaseOutcomes(t *testing.T) {
 	inEveryWorld(t, func(t *testing.T, w world) {
+		w = w.calm()
 		a := w.client("a")
 		admin := w.admin()
 		ctx := t.Context()
