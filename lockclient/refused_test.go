@@ -17,7 +17,7 @@ import (
 // What becomes of a lock that is held and waited for when Redis begins to refuse,
 // and when it no longer does. Nothing of it is a storm.
 func TestRefusedWhileHeld(t *testing.T) {
-	const ttl = 1500 * time.Millisecond
+	const ttl = 3 * time.Second // a renewal may take two of them
 	for _, tt := range []struct {
 		name         string
 		args         []string
@@ -166,7 +166,7 @@ func TestLoading(t *testing.T) {
 	}
 	s.do("SAVE")
 	s.kill()
-	s.args = append(s.args, "--key-load-delay", "8000", "--loading-process-events-interval-bytes", "1024") // some seconds
+	s.args = append(s.args, "--key-load-delay", "16000", "--loading-process-events-interval-bytes", "1024") // some seconds
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -211,18 +211,22 @@ func TestClientsKilled(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := startRedis(t)
-			short := func(cfg *lockclient.Config) { cfg.TTL = 1500 * time.Millisecond }
-			a, b, c := s.client(t, short), s.client(t, short), s.client(t, short)
-			l := hold(t, a, "demo")
-			first, second := later(t, b, "demo"), later(t, c, "demo")
+			// The kills go on for longer than the time to live, and than a claim of
+			// those who wait: a third of theirs.
+			const ttl = 3 * time.Second
+			wait := lockclient.WithTTL(3 * ttl)
+			a, b, c := s.client(t), s.client(t), s.client(t)
+			l := hold(t, a, "demo", lockclient.WithTTL(ttl))
+			first, second := later(t, b, "demo", wait), later(t, c, "demo", wait)
 			for range 10 {
 				for _, k := range []string{"normal", "pubsub"} {
 					if kind == k || kind == "both" {
 						s.do("CLIENT", "KILL", "TYPE", k, "SKIPME", "yes")
 					}
 				}
-				time.Sleep(200 * time.Millisecond)
+				time.Sleep(400 * time.Millisecond)
 			}
+			listening(t, s.admin(), 3)
 			if !l.Valid() {
 				t.Fatalf("lost: %v", l.Err())
 			}
@@ -246,6 +250,7 @@ func TestClientsKilled(t *testing.T) {
 // first, and fences go on rising.
 func TestFlushed(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
+		w = w.steady()
 		a, b, c := w.client("a"), w.client("b"), w.client("c")
 		l := hold(t, a, "demo")
 		first, second := later(t, b, "demo"), later(t, c, "demo")
