@@ -101,7 +101,8 @@ func TestConsul(t *testing.T) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a blocking read outlives the agent")
 	}
-	if len(last) > 0 && !strings.HasSuffix(string(last), before) {
+	// What comes too late may hear that there is no leader: that is no news either.
+	if len(last) > 0 && !strings.HasSuffix(string(last), before) && !strings.Contains(string(last), "No cluster leader: ") {
 		t.Errorf("at the end it answers %s, before %s", last, before)
 	}
 	if c, err := net.Dial("tcp", a.ConsulAddr()); err == nil {

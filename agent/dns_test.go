@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	mdns "github.com/miekg/dns"
 
@@ -22,11 +23,11 @@ func TestDNS(t *testing.T) {
 		c.Name, c.Join = "b", []string{a.GossipAddr()}
 		c.Services = []agent.ServiceConfig{{Name: "web", Port: 81, Addr: "10.0.0.2"}}
 	})
+	resolver := mdns.Client{Timeout: 20 * time.Second}
 	ask := func(name string, qtype uint16) string {
-		t.Helper()
-		m, err := mdns.Exchange(new(mdns.Msg).SetQuestion(name, qtype), a.DNSAddr())
+		m, _, err := resolver.Exchange(new(mdns.Msg).SetQuestion(name, qtype), a.DNSAddr())
 		if err != nil {
-			t.Fatal(err)
+			return err.Error()
 		}
 		out := []string{mdns.RcodeToString[m.Rcode]}
 		for _, rr := range m.Answer {
@@ -52,6 +53,7 @@ func TestDNS(t *testing.T) {
 	if err := client(t, a).Drain(t.Context(), "web", true); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "a is drained", func() bool { return ask("canary.web.service.peer.", mdns.TypeSRV) == "NOERROR" })
 	for query, want := range map[string]string{
 		"web.service.peer.":        "NOERROR 0a000002.addr.peer.:81",
 		"canary.web.service.peer.": "NOERROR",

@@ -57,6 +57,8 @@ func TestLocksShow(t *testing.T) {
 	if _, err := c.Renew(ctx, l); err != nil {
 		t.Error(err)
 	}
+	// Who does not listen yet misses what took its lock away.
+	eventually(t, "the agent listens", func() bool { return r.Listeners() == 1 })
 	if _, err := c.ForceRelease(ctx, "kept"); err != nil {
 		t.Error(err)
 	}

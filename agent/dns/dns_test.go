@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	mdns "github.com/miekg/dns"
 
@@ -106,6 +107,13 @@ func shown(m *mdns.Msg) string {
 	return out.String()
 }
 
+// exchange asks at addr, and waits longer than a slow machine takes.
+func exchange(m *mdns.Msg, network, addr string) (*mdns.Msg, error) {
+	c := mdns.Client{Net: network, Timeout: 20 * time.Second}
+	m, _, err := c.Exchange(m, addr)
+	return m, err
+}
+
 func TestAnswers(t *testing.T) {
 	addr := serve(t)
 	for _, network := range []string{"udp", "tcp"} {
@@ -148,8 +156,7 @@ func TestAnswers(t *testing.T) {
 			"fd000000000000000000000000000003.addr.peer AAAA": "NOERROR fd00::3",
 		} {
 			name, qtype, _ := strings.Cut(query, " ")
-			c := mdns.Client{Net: network}
-			got, _, err := c.Exchange(new(mdns.Msg).SetQuestion(mdns.Fqdn(name), mdns.StringToType[qtype]), addr)
+			got, err := exchange(new(mdns.Msg).SetQuestion(mdns.Fqdn(name), mdns.StringToType[qtype]), network, addr)
 			if err != nil {
 				t.Errorf("%s %s: %v", network, query, err)
 				continue
@@ -166,7 +173,7 @@ func TestRotation(t *testing.T) {
 	addr := serve(t)
 	first := map[string]int{}
 	for range 10 {
-		m, err := mdns.Exchange(new(mdns.Msg).SetQuestion("web.service.peer.", mdns.TypeA), addr)
+		m, err := exchange(new(mdns.Msg).SetQuestion("web.service.peer.", mdns.TypeA), "udp", addr)
 		if err != nil || len(m.Answer) != 2 {
 			t.Fatal(m, err)
 		}
@@ -198,7 +205,7 @@ func TestTruncation(t *testing.T) {
 			if c.edns > 0 {
 				q.SetEdns0(c.edns, false)
 			}
-			m, _, err := (&mdns.Client{Net: c.network, UDPSize: 65535}).Exchange(q, addr)
+			m, _, err := (&mdns.Client{Net: c.network, UDPSize: 65535, Timeout: 20 * time.Second}).Exchange(q, addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +233,7 @@ func TestOddQueries(t *testing.T) {
 		"FORMERR": {Question: []mdns.Question{}},
 	} {
 		q.Id = mdns.Id()
-		m, err := mdns.Exchange(q, addr)
+		m, err := exchange(q, "udp", addr)
 		if err != nil {
 			t.Errorf("%s: %v", want, err)
 			continue
@@ -250,7 +257,7 @@ func TestOddQueries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m, err := mdns.Exchange(new(mdns.Msg).SetQuestion("a.node.peer.", mdns.TypeA), addr); err != nil || len(m.Answer) != 1 {
+	if m, err := exchange(new(mdns.Msg).SetQuestion("a.node.peer.", mdns.TypeA), "udp", addr); err != nil || len(m.Answer) != 1 {
 		t.Errorf("after garbage: %v, %v", m, err)
 	}
 }
