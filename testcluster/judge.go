@@ -23,10 +23,23 @@ func Detection(n int) time.Duration {
 	return time.Duration((2*float64(n-1) + 24*math.Max(1, math.Log10(float64(n)))) * float64(time.Second))
 }
 
+// busy is how long a machine that does other things may hold a peer up, or us.
+const busy = 4 * time.Second
+
+// Limit returns how long something may take that takes d on an idle machine: d
+// itself in virtual time, some seconds more where time is real.
+func (w *World) Limit(d time.Duration) time.Duration {
+	if w.Name == "virtual" {
+		return d
+	}
+	return d + busy
+}
+
 // Eventually waits until cond returns nil, and fails the test at once when that
-// takes longer than within. It returns how long it took.
+// takes longer than the [World.Limit] of within. It returns how long it took.
 func (w *World) Eventually(within time.Duration, what string, cond func() error) time.Duration {
 	w.Helper()
+	within = w.Limit(within)
 	start := time.Now()
 	for {
 		err := cond()

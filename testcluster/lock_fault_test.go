@@ -112,7 +112,11 @@ func (h *history) check(w *World) {
 
 func TestLockUnderRedisFaults(t *testing.T) {
 	in(t, func(w *World) {
-		const ttl, hold = time.Second, 150 * ms
+		const hold = 150 * ms
+		ttl := time.Second
+		if w.Name != "virtual" {
+			ttl = 3 * time.Second // a hold of a moment must not be lost to a busy machine
+		}
 		r := w.StartRedis()
 		ctx, cancel := context.WithCancel(w.Context())
 		h := new(history)
@@ -269,13 +273,13 @@ func TestRedisDown(t *testing.T) {
 		if !errors.As(err, &p) || p.Kind() != api.KindRedis || p.Fix == "" {
 			w.Errorf("locks without Redis: %v, want a problem of kind %s that names a fix", err, api.KindRedis)
 		}
-		if took := time.Since(asked); took > time.Second {
+		if took := time.Since(asked); took > w.Limit(time.Second) {
 			w.Errorf("the error took %v", took)
 		}
 		backend(false)
 		dials.Store(0)
 		quiet := time.Now()
-		w.Sleep(down - time.Since(start))
+		w.Sleep(max(down-time.Since(start), 3*time.Second))
 		perNode := float64(dials.Load()) / time.Since(quiet).Seconds() / float64(len(nodes))
 		w.Logf("%.2f dials per second and node while Redis was down", perNode)
 		if perNode >= 2 {

@@ -70,7 +70,7 @@ func TestLockHandOver(t *testing.T) {
 		l := <-waiting
 		took := time.Since(start)
 		w.Logf("the waiter held it %v after the holder had died, ttl %v", took, ttl)
-		if took > ttl+500*ms {
+		if took > w.Limit(ttl+500*ms) {
 			w.Errorf("hand-over took %v, want ttl %v and little more", took, ttl)
 		}
 		if l == nil {

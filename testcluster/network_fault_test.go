@@ -136,16 +136,19 @@ func TestUDPBlocked(t *testing.T) {
 		}
 		w.Unharmed(start)
 		w.Whole(nodes, 0)
-		for _, n := range nodes {
-			s := w.Status(n)
-			said := append(s.Verdict.Reasons, s.Verdict.Text)
-			for _, warning := range s.Warnings {
-				said = append(said, warning.Text)
+		w.Eventually(0, "all say that UDP is blocked", func() error {
+			for _, n := range nodes {
+				s := w.Status(n)
+				said := append(s.Verdict.Reasons, s.Verdict.Text)
+				for _, warning := range s.Warnings {
+					said = append(said, warning.Text)
+				}
+				if !strings.Contains(strings.Join(said, "\n"), "UDP") {
+					return fmt.Errorf("%s says %+v %+v", n.Name, s.Verdict, s.Warnings)
+				}
 			}
-			if !strings.Contains(strings.Join(said, "\n"), "UDP") {
-				w.Errorf("%s does not say that UDP is blocked: %+v %+v", n.Name, s.Verdict, s.Warnings)
-			}
-		}
+			return nil
+		})
 		w.Heal()
 		w.Whole(nodes, 3*time.Second)
 	}, hosts)

@@ -98,7 +98,8 @@ func (w *World) ForgetEvents() {
 }
 
 // Told waits until the feed of each of by has had an event of this type about
-// name since a moment. It returns how long after that moment the last one came.
+// name since a moment, at the latest after the [World.Limit] of within. It returns
+// how long after that moment the last one came.
 func (w *World) Told(since time.Time, by []*Node, kind, name string, within time.Duration) time.Duration {
 	w.Helper()
 	var last time.Time
@@ -121,15 +122,16 @@ func (w *World) Told(since time.Time, by []*Node, kind, name string, within time
 		return nil
 	})
 	took := last.Sub(since)
-	if took > within {
-		w.Errorf("all were told that %s %s after %v, want %v", name, kind, took, within)
+	if limit := w.Limit(within); took > limit {
+		w.Errorf("all were told that %s %s after %v, want %v", name, kind, took, limit)
 	}
 	return took
 }
 
 // Unharmed fails the test if any peer has held any other than these overdue or
 // failed since a moment. The feeds of these are not asked either: stopped or cut
-// off, they may well see others go.
+// off, they may well see others go. Where time is real, one that was overdue for
+// a moment only is let pass: a busy machine may have held it up alone.
 func (w *World) Unharmed(since time.Time, except ...*Node) {
 	w.Helper()
 	harmed := w.Events(since, func(s Seen) bool {
@@ -137,6 +139,15 @@ func (w *World) Unharmed(since time.Time, except ...*Node) {
 			return false
 		}
 		return !slices.ContainsFunc(except, func(n *Node) bool { return s.About(n.Name) || s.By == n.Name })
+	})
+	harmed = slices.DeleteFunc(harmed, func(s Seen) bool {
+		if s.Event.Type != "suspect" || s.Event.Member == nil {
+			return false
+		}
+		back := w.Events(s.At, func(r Seen) bool {
+			return r.By == s.By && r.Event.Type == "alive" && r.About(s.Event.Member.Name) && r.At.Before(s.At.Add(w.Limit(0)))
+		})
+		return len(back) > 0
 	})
 	for i, s := range harmed {
 		if i == 20 {

@@ -19,11 +19,12 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 var realDial dialFunc = new(net.Dialer).DialContext
 
-// redisClient is a client without retries, so that a test sees each error.
-func redisClient(t testing.TB, addr string, dial dialFunc) *redis.Client {
+// redisClient is a client without retries, so that a test sees each error. It waits
+// so long for an answer.
+func redisClient(t testing.TB, addr string, dial dialFunc, patience time.Duration) *redis.Client {
 	c := redis.NewClient(&redis.Options{
 		Addr: addr, Dialer: dial, MaxRetries: -1, DialerRetries: 1, Protocol: 2, DisableIdentity: true,
-		DialTimeout: time.Second, ReadTimeout: 300 * ms, WriteTimeout: 300 * ms, ContextTimeoutEnabled: true,
+		DialTimeout: 10 * time.Second, ReadTimeout: patience, WriteTimeout: patience, ContextTimeoutEnabled: true,
 	})
 	t.Cleanup(func() { c.Close() })
 	return c
@@ -31,7 +32,7 @@ func redisClient(t testing.TB, addr string, dial dialFunc) *redis.Client {
 
 // testRedisFaults is the contract of a testcluster.Redis, the same for all.
 func testRedisFaults(t *testing.T, r testcluster.Redis, dial dialFunc) {
-	c := redisClient(t, r.Addr(), dial)
+	c, brief := redisClient(t, r.Addr(), dial, 10*time.Second), redisClient(t, r.Addr(), dial, 300*ms)
 	ctx := t.Context()
 	set := func(want string) error {
 		t.Helper()
@@ -67,14 +68,14 @@ func testRedisFaults(t *testing.T, r testcluster.Redis, dial dialFunc) {
 	}
 
 	r.Stall()
-	if err := set("stalled"); !errors.As(err, &timeout) || !timeout.Timeout() {
+	if err := brief.Set(ctx, "key", "stalled", 0).Err(); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("stalled: %v, want a time-out", err)
 	}
 	r.Heal()
 	works("after a stall")
 
 	r.Pause()
-	if err := set("paused"); !errors.As(err, &timeout) || !timeout.Timeout() {
+	if err := brief.Set(ctx, "key", "paused", 0).Err(); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("paused: %v, want a time-out", err)
 	}
 	r.Resume()
@@ -103,9 +104,18 @@ func testRedisFaults(t *testing.T, r testcluster.Redis, dial dialFunc) {
 	works("after a cut")
 
 	r.Slow(100 * ms)
-	start := time.Now()
-	if err := c.Ping(ctx).Err(); err != nil || time.Since(start) < 100*ms || time.Since(start) > 250*ms {
-		t.Errorf("slow by 100 ms: %v after %v", err, time.Since(start))
+	quickest := time.Hour
+	for range 20 { // a busy machine adds to some of them
+		start := time.Now()
+		if err := c.Ping(ctx).Err(); err != nil {
+			t.Errorf("slow by 100 ms: %v", err)
+		}
+		if quickest = min(quickest, time.Since(start)); quickest < 250*ms {
+			break
+		}
+	}
+	if quickest < 100*ms || quickest > 250*ms {
+		t.Errorf("slow by 100 ms: %v", quickest)
 	}
 	r.Heal()
 	works("after being slow")
@@ -148,7 +158,7 @@ func TestEmbeddedRedisFaults(t *testing.T) {
 
 func TestRedisServerArguments(t *testing.T) {
 	r := testcluster.StartRedis(t, "--requirepass", "secret")
-	c := redisClient(t, r.Addr(), realDial)
+	c := redisClient(t, r.Addr(), realDial, 10*time.Second)
 	if err := c.Ping(t.Context()).Err(); err == nil {
 		t.Error("no password was asked for")
 	}

@@ -62,14 +62,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// real returns limit, with room for a busy machine where time is real.
-func real(w *World, limit time.Duration) time.Duration {
-	if w.Name == "virtual" {
-		return limit
-	}
-	return limit + 500*ms
-}
-
 const (
 	// crashBar is how long a killed peer may be handed out: in virtual time a
 	// few hops, and 50 ms where processes take their time.
@@ -123,7 +115,7 @@ func TestKilledPeerIsNeverHandedOutAgain(t *testing.T) {
 		victim, rest := nodes[3], testcluster.Without(nodes, nodes[3])
 		start := time.Now()
 		victim.Kill()
-		took := w.Told(start, rest, "failed", victim.Name, real(w, crashBar))
+		took := w.Told(start, rest, "failed", victim.Name, crashBar)
 		w.Logf("a killed peer was failed everywhere after %v", took)
 		for _, n := range rest {
 			w.Rotation(n, rest)
@@ -147,7 +139,7 @@ func TestThreeOfTenKilledInOneInstant(t *testing.T) {
 			n.Kill()
 		}
 		for _, n := range dead {
-			took := w.Told(start, rest, "failed", n.Name, real(w, crashBar))
+			took := w.Told(start, rest, "failed", n.Name, crashBar)
 			w.Logf("%s was failed everywhere after %v", n.Name, took)
 		}
 		for _, n := range rest {
@@ -165,7 +157,7 @@ func TestSilentPeer(t *testing.T) {
 		victim, rest := nodes[1], testcluster.Without(nodes, nodes[1])
 		start := time.Now()
 		victim.PowerOff()
-		out := w.Told(start, rest, "suspect", victim.Name, real(w, silenceBar))
+		out := w.Told(start, rest, "suspect", victim.Name, silenceBar)
 		w.Logf("a peer without power was out of rotation everywhere after %v", out)
 		for _, n := range rest {
 			w.Rotation(n, rest)
@@ -192,7 +184,7 @@ func TestStoppedPeerComesBack(t *testing.T) {
 }
 
 func TestStoppedProcessComesBack(t *testing.T) {
-	in(t, func(w *World) { stopped(w, 4500*ms) }, map[string]world{"namespaces": testcluster.Namespaces})
+	in(t, func(w *World) { stopped(w, 3*time.Second) }, map[string]world{"namespaces": testcluster.Namespaces})
 }
 
 // stopped is SIGSTOP for a while, then SIGCONT.
@@ -203,12 +195,12 @@ func stopped(w *World, stop time.Duration) {
 	victim, rest := nodes[2], testcluster.Without(nodes, nodes[2])
 	start := time.Now()
 	victim.Pause()
-	out := w.Told(start, rest, "suspect", victim.Name, real(w, silenceBar))
+	out := w.Told(start, rest, "suspect", victim.Name, silenceBar)
 	w.Logf("a stopped peer was out of rotation everywhere after %v", out)
 	w.Sleep(stop - time.Since(start))
 	resumed := time.Now()
 	victim.Resume()
-	limit := real(w, returnBar)
+	limit := returnBar
 	if stop > 5*time.Second {
 		limit = 5 * time.Second // it was buried meanwhile
 	}
@@ -241,7 +233,7 @@ func TestGracefulLeave(t *testing.T) {
 		start := time.Now()
 		leaver.Stop()
 		w.Logf("a polite stop took %v", time.Since(start))
-		took := w.Told(start, rest, "left", leaver.Name, real(w, 50*ms))
+		took := w.Told(start, rest, "left", leaver.Name, 50*ms)
 		w.Logf("seen as left everywhere after %v", took)
 
 		// Asked for over HTTP it is no different.
@@ -249,7 +241,7 @@ func TestGracefulLeave(t *testing.T) {
 		again := time.Now()
 		second.Leave()
 		// It waits 100 ms, so that the answer gets through.
-		w.Told(again, rest2, "left", second.Name, real(w, 150*ms))
+		w.Told(again, rest2, "left", second.Name, 150*ms)
 
 		w.Sleep(2 * time.Second)
 		for _, n := range rest2 {
