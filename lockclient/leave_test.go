@@ -16,9 +16,18 @@ import (
 
 var errEnough = errors.New("had enough")
 
+// patient has calls go on for half a minute, and what they leave behind stay for a
+// minute: longer than these tests wait where time is real.
+func patient(cfg *lockclient.Config) { cfg.TTL = time.Minute }
+
 // soon bounds what may pass between the end of a context and the return of who
 // was called with it.
-func (w world) soon() time.Duration { return 5*time.Millisecond + w.slack }
+func (w world) soon() time.Duration {
+	if w.net == nil {
+		return 20 * time.Second
+	}
+	return 5 * time.Millisecond
+}
 
 // left calls f with a context that ends after a while, and checks when and how it
 // returns.
@@ -38,9 +47,9 @@ func left(t *testing.T, w world, after, grace time.Duration, f func(context.Cont
 // free checks that nothing is in the way of taking these locks, soon.
 func free(t *testing.T, w world, names ...string) {
 	t.Helper()
-	c := w.client("free")
+	c := w.client("free", patient)
 	for _, name := range names {
-		ctx, cancel := context.WithTimeout(t.Context(), w.ttl/2)
+		ctx, cancel := context.WithTimeout(t.Context(), w.ttl/2+w.soon())
 		l, err := c.Acquire(ctx, name)
 		cancel()
 		if err != nil {
@@ -63,7 +72,7 @@ func TestLeftWhileStalled(t *testing.T) {
 	}
 	t.Run("connected", func(t *testing.T) {
 		inWorlds(t, func(t *testing.T, w world) {
-			c := w.client("a")
+			c := w.client("a", patient)
 			must[struct{}](t)(struct{}{}, hold(t, c, "warm").Release(t.Context()))
 			w.redis.Stall()
 			left(t, w, w.ttl/10, 0, acquire(c))
@@ -74,7 +83,7 @@ func TestLeftWhileStalled(t *testing.T) {
 	t.Run("not connected", func(t *testing.T) {
 		inWorlds(t, func(t *testing.T, w world) {
 			w.redis.Stall()
-			c := w.client("a")
+			c := w.client("a", patient)
 			left(t, w, w.ttl/10, 0, acquire(c))
 			w.redis.Heal()
 			free(t, w, "demo")
@@ -82,7 +91,7 @@ func TestLeftWhileStalled(t *testing.T) {
 	})
 	t.Run("release", func(t *testing.T) {
 		inWorlds(t, func(t *testing.T, w world) {
-			l := must[*lockclient.Lock](t)(w.client("a").Acquire(t.Context(), "demo", lockclient.WithTTL(time.Minute)))
+			l := must[*lockclient.Lock](t)(w.client("a", patient).Acquire(t.Context(), "demo"))
 			w.redis.Stall()
 			left(t, w, w.ttl/10, 2*time.Second, l.Release)
 			w.redis.Heal()
@@ -95,18 +104,18 @@ func TestLeftWhileStalled(t *testing.T) {
 // the others are served all the same.
 func TestSomeLeaveABatch(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
-		c := w.client("a")
+		c := w.client("a", patient)
 		must[struct{}](t)(struct{}{}, hold(t, c, "warm").Release(t.Context()))
 		w.redis.Pause()
 		const n = 40
 		var names []string
-		var wg sync.WaitGroup
+		var wg, leavers sync.WaitGroup
 		for i := range n {
 			name := fmt.Sprint("demo", i)
 			names = append(names, name)
 			// Those that begin leave: the first of them carries a batch for all.
 			if i < 4 || i%2 == 0 {
-				wg.Go(func() {
+				leavers.Go(func() {
 					left(t, w, w.ttl/10+time.Duration(i)*time.Millisecond, 0, func(ctx context.Context) error {
 						_, err := c.Acquire(ctx, name)
 						return err
@@ -118,7 +127,7 @@ func TestSomeLeaveABatch(t *testing.T) {
 				continue
 			}
 			wg.Go(func() {
-				l, err := c.Acquire(t.Context(), name, lockclient.WithTTL(time.Minute))
+				l, err := c.Acquire(t.Context(), name)
 				if err != nil {
 					t.Errorf("%s stayed, and got %v", name, err)
 					return
@@ -129,6 +138,7 @@ func TestSomeLeaveABatch(t *testing.T) {
 			})
 		}
 		time.Sleep(w.ttl / 2)
+		leavers.Wait()
 		w.redis.Resume()
 		wg.Wait()
 		free(t, w, names...)
