@@ -26,37 +26,34 @@ import (
 func useAll(t *testing.T, a, b *lockclient.Client) {
 	t.Helper()
 	ctx := t.Context()
-	l := hold(t, a, "demo")
+	// A beat would come after half a minute, and a renewal after minutes: who is told
+	// within less was called.
+	const soon = 20 * time.Second
+	hour := lockclient.WithTTL(time.Hour)
+	l := hold(t, a, "demo", hour)
 	if _, err := b.TryAcquire(ctx, "demo"); !errors.Is(err, lockclient.ErrHeld) {
 		t.Errorf("got %v, want ErrHeld", err)
 	}
-	next := later(t, b, "demo")
+	next := later(t, b, "demo", hour)
 	info := must[lockclient.Info](t)(a.Inspect(ctx, "demo"))
 	if info.Holder == nil || len(info.Waiters) != 1 {
 		t.Errorf("got %+v, want a holder and a waiter", info)
 	}
 	time.Sleep(300 * time.Millisecond) // both listen now
-	start := time.Now()
 	if err := l.Release(ctx); err != nil {
 		t.Fatal(err)
 	}
-	won := within(t, 5*time.Second, "the next", next)
+	won := within(t, soon, "the next", next)
 	if won.err != nil {
 		t.Fatal(won.err)
 	}
-	if d := won.at.Sub(start); d > 400*time.Millisecond {
-		t.Errorf("handed over after %v", d)
-	}
 	time.Sleep(300 * time.Millisecond)
 	lost := lostAt(won.lock)
-	start = time.Now()
 	must[lockclient.Info](t)(a.ForceRelease(ctx, "demo"))
-	if d := within(t, 5*time.Second, "the loss", lost).Sub(start); d > 400*time.Millisecond {
-		t.Errorf("told after %v", d)
-	}
+	within(t, soon, "the loss", lost)
 	// Taken by force before its holder listens: not told at its next renewal only,
 	// which is minutes away.
-	l = hold(t, a, "young", lockclient.WithTTL(time.Hour))
+	l = hold(t, a, "young", hour)
 	lost = lostAt(l)
 	must[lockclient.Info](t)(b.ForceRelease(ctx, "young"))
 	within(t, time.Minute, "the loss of a young hold", lost)
@@ -230,7 +227,7 @@ func TestRightsOfOptions(t *testing.T) {
 		change func(*lockclient.Config)
 		works  error
 	}{
-		{"With WaitReplicas also", func(cfg *lockclient.Config) { cfg.WaitReplicas, cfg.TTL = 1, time.Second }, lockclient.ErrNotReplicated},
+		{"With WaitReplicas also", func(cfg *lockclient.Config) { cfg.WaitReplicas, cfg.TTL = 1, 8*time.Second }, lockclient.ErrNotReplicated},
 		{"With QuietAfterStart also", func(cfg *lockclient.Config) { cfg.QuietAfterStart = time.Millisecond }, nil},
 	} {
 		s := startRedis(t)
@@ -256,21 +253,30 @@ func TestMinimalRights(t *testing.T) {
 	user := limited(t, rule, s)
 	useAll(t, s.client(t, user), s.client(t, user))
 	// And one that waits for longer than half its claim.
-	l := hold(t, s.client(t, user), "long", lockclient.WithTTL(time.Second), lockclient.Shared())
-	next := later(t, s.client(t, user), "long", lockclient.WithTTL(time.Second))
-	time.Sleep(700 * time.Millisecond)
-	l.Release(t.Context())
-	within(t, 5*time.Second, "the next", next)
-	used := commandsUsed(s)
+	l := hold(t, s.client(t, user), "long", lockclient.WithTTL(3*time.Second), lockclient.Shared())
+	next := later(t, s.client(t, user), "long", lockclient.WithTTL(3*time.Second))
 	// ZRANGEBYSCORE and the like are commands of their own.
-	for _, w := range rule {
-		name, ok := strings.CutPrefix(fmt.Sprint(w), "+")
-		if !s.since("7.0") {
-			name, _, _ = strings.Cut(name, "|") // it counts no parts of a command
+	whole := s.since("7.0") // else it counts no parts of a command
+	unused := func() (rights []any) {
+		used := commandsUsed(s)
+		for _, w := range rule {
+			name, ok := strings.CutPrefix(fmt.Sprint(w), "+")
+			if !whole {
+				name, _, _ = strings.Cut(name, "|")
+			}
+			if ok && !used[name] {
+				rights = append(rights, w)
+			}
 		}
-		if ok && !used[name] {
-			t.Errorf("%s is not needed: %v", w, used)
-		}
+		return rights
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(unused()) > 0 && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond) // a process of its own: there is nothing to wait on
+	}
+	l.Release(t.Context())
+	within(t, time.Minute, "the next", next)
+	if u := unused(); len(u) > 0 {
+		t.Errorf("these are not needed: %v", u)
 	}
 	if !s.since("6.2") {
 		return // no rights to channels
@@ -309,6 +315,9 @@ func TestCluster(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond) // processes of their own: there is nothing to wait on
 		}
+	}
+	for _, n := range nodes {
+		n.do("CONFIG", "SET", "cluster-node-timeout", "60000") // nobody fails, however busy the machine
 	}
 	at := func(cfg *lockclient.Config) { cfg.URL = "redis+cluster://" + nodes[0].addr + "," + nodes[1].addr }
 	useAll(t, nodes[0].client(t, at), nodes[0].client(t, at))
