@@ -74,7 +74,7 @@ func TestUnavailable(t *testing.T) {
 						t.Errorf("got %q: %v, want %q and %q", u.Cause, err, tt.cause, tt.text)
 					}
 				}
-				if d := time.Since(start); d > time.Second {
+				if d := time.Since(start); d > 4500*time.Millisecond { // no call ends before five
 					t.Errorf("took %v to say so", d)
 				}
 			}
@@ -176,8 +176,9 @@ func TestWrongPassword(t *testing.T) {
 		}
 		asked++
 	}
-	if n := dials.Load(); n > 7 || asked < 100 {
-		t.Errorf("%d dials for %d questions in 3 s, want at most 3 at once and one a second", n, asked)
+	took := time.Since(start)
+	if n := dials.Load(); n > 4+int64(took.Seconds()) || asked < 100 {
+		t.Errorf("%d dials for %d questions in %v, want at most 3 at once and one a second", n, asked, took)
 	}
 	// The right one, and it works.
 	if err := os.WriteFile(file, []byte("secret\r\n"), 0o600); err != nil {
