@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,10 +53,14 @@ func (l *loopback) heal()                { l.t.Fatal(errNotHere) }
 // FreePort returns a port of 127.0.0.1 that is free for UDP and TCP now. It lies
 // below those that kernels give to whoever asks for any (the ephemeral ones), so
 // that it is still free when it is wanted. A peer that comes back needs the port
-// it had, so that the kernel cannot choose each time.
+// it had, so that the kernel cannot choose each time. It is not given out twice:
+// who has one may not use it yet, or for a while.
 func FreePort() string {
-	for range 100 {
+	for range 1000 {
 		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if _, given := ports.LoadOrStore(port, true); given {
+			continue
+		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			continue
@@ -69,6 +74,9 @@ func FreePort() string {
 	}
 	panic("no port of 127.0.0.1 is free for UDP and TCP")
 }
+
+// ports are those that FreePort has given out or found taken.
+var ports sync.Map
 
 // OnFreedPort calls f, which takes a port that was given up a moment ago, until it
 // gets it, for up to five seconds: a process that is being started meanwhile,
