@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/peerhq/peer/agent"
@@ -55,9 +56,10 @@ func Example() {
 
 	// In a program beside an agent with its usual address, Service is enough.
 	both := make(chan struct{})
+	found := sync.OnceFunc(func() { close(both) })
 	web, err := balance.Start(balance.Config{Service: "web", Agent: addr, OnChange: func(v balance.View) {
 		if len(v.Peers) == 2 {
-			close(both)
+			found()
 		}
 	}})
 	if err != nil {

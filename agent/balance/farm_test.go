@@ -8,10 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"github.com/peerhq/peer/agent/balance"
 	"github.com/peerhq/peer/selector"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // farm is a service with peers whose answers a test sets, and a client of it.
@@ -159,7 +159,7 @@ func (f *farm) balanced() {
 }
 
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	t.Run(name, func(t *testing.T) { testcluster.Bubble(t, f) })
 }
 
 // closing counts how often it is closed.

@@ -12,12 +12,13 @@ import (
 
 	"github.com/peerhq/peer/agent/balance"
 	"github.com/peerhq/peer/selector"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // What comes of requests is reported: failures with their peer, successes with
 // their latency.
 func TestReports(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(40 * time.Millisecond)
 			answer(200)(w, r)
@@ -56,7 +57,7 @@ func TestReports(t *testing.T) {
 
 // Load is what is under way, to the last byte of the answer.
 func TestLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, func(c *balance.Config) { c.Policy = selector.LeastLoaded }, answer(200), answer(200))
 		first, err := f.tr.RoundTrip(request("GET", nil))
 		if err != nil {
@@ -141,7 +142,7 @@ func TestGivingUp(t *testing.T) {
 
 // A client's own Timeout is told as such.
 func TestClientTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, hang)
 		c := http.Client{Transport: f.tr, Timeout: time.Second}
 		_, err := c.Get("http://web/")
@@ -159,7 +160,7 @@ func TestClientTimeout(t *testing.T) {
 
 // A peer that hangs costs the time of one try.
 func TestTryTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		slowBody := func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "200 ")
 			w.(http.Flusher).Flush()
@@ -189,7 +190,7 @@ func TestTryTimeout(t *testing.T) {
 // Nothing is sent to a peer that can not be dialled, however it can not: then
 // any request may go to another one.
 func TestNotSent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, nil, answer(200))
 		f.net.Isolate(f.net.Host("10.1.0.1"))
 		f.tr.Base = f.tr.Base.(counting).RoundTripper

@@ -12,11 +12,12 @@ import (
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/balance"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // While the agent is away the last view stays, and says so.
 func TestAgentAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a", "b")
 		var told []string
 		w := a.watch(func(c *balance.Config) {
@@ -52,7 +53,7 @@ func TestAgentAway(t *testing.T) {
 
 // An agent that hangs is away, though its connections are open.
 func TestAgentHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a")
 		w := a.watch(nil)
 		if err := w.Ready(t.Context()); err != nil {
@@ -76,7 +77,7 @@ func TestAgentHangs(t *testing.T) {
 // An agent that has just started is believed when it knows everybody, or when it
 // has had its time.
 func TestAgentRestarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a", "b", "c")
 		least := 3
 		w := a.watch(func(c *balance.Config) { c.OnChange = func(v balance.View) { least = min(least, len(v.Peers)) } })
@@ -131,7 +132,7 @@ func TestAgentRestarts(t *testing.T) {
 // An index means nothing to a later start, also when the restart was not seen:
 // the connection was closed between two reads.
 func TestIndexOfAnEarlierStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a", "b")
 		w := a.watch(func(c *balance.Config) { c.Settle = -1 })
 		if err := w.Ready(t.Context()); err != nil {
@@ -158,7 +159,7 @@ func TestIndexOfAnEarlierStart(t *testing.T) {
 
 // Without connections that are kept it still follows, and does not run hot.
 func TestWithoutKeepAlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a")
 		a.server.SetKeepAlivesEnabled(false)
 		w := a.watch(nil)

@@ -18,10 +18,11 @@ import (
 
 	"github.com/peerhq/peer/agent/balance"
 	"github.com/peerhq/peer/selector"
+	"github.com/peerhq/peer/testcluster"
 )
 
 func TestTurnsOfRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, answer(200), answer(200), answer(404))
 		for range 9 {
 			if _, err := f.get(); err != nil {
@@ -37,7 +38,7 @@ func TestTurnsOfRequests(t *testing.T) {
 
 // The request that the peers see, and the one that the caller has.
 func TestHostAndURL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		show := func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/moved" {
 				http.Redirect(w, r, "/here", http.StatusFound)
@@ -107,7 +108,7 @@ func TestHostAndURL(t *testing.T) {
 
 // What is wrong with the request itself is no peer's fault.
 func TestTheCallersFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, answer(200), answer(200))
 		f.tr.Base = f.tr.Base.(counting).RoundTripper
 		bad := request("GET", nil)
@@ -137,7 +138,7 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("no such disk") 
 
 // Nobody: at once, or after as long as is asked for.
 func TestNobodyToSendTo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, answer(200))
 		a := f.nobody("a")
 		f.set()
@@ -190,7 +191,7 @@ func TestNobodyToSendTo(t *testing.T) {
 
 // An upgraded connection reads and writes.
 func TestSwitchingProtocols(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, nil, func(w http.ResponseWriter, r *http.Request) {
 			c, rw, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -259,7 +260,7 @@ func TestOwnTransport(t *testing.T) {
 // Many requests while peers come, go and fail: each has an answer, nobody is
 // asked twice for one, and no turn is forgotten.
 func TestRequestsWhileViewsChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFarm(t, func(c *balance.Config) { c.Policy = selector.LeastLoaded }, answer(200), nil, answer(503), answer(200), reset, answer(200))
 		f.tr.Attempts = 6
 		all := f.all()

@@ -16,6 +16,7 @@ import (
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/balance"
 	"github.com/peerhq/peer/selector"
+	"github.com/peerhq/peer/testcluster"
 )
 
 func expect(t testing.TB, when, got, want string) {
@@ -27,7 +28,7 @@ func expect(t testing.TB, when, got, want string) {
 
 // A change is seen at once, and by name: the order of turns keeps its place.
 func TestFollows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a", "b", "c!")
 		var told []string
 		w := a.watch(func(c *balance.Config) {
@@ -72,7 +73,7 @@ func TestFollows(t *testing.T) {
 
 // Through nobody and back: who waits has its peer at once.
 func TestEmptyAndBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a")
 		w := a.watch(nil)
 		if err := w.Ready(t.Context()); err != nil {
@@ -125,7 +126,7 @@ func TestHalfAndForeignLists(t *testing.T) {
 		"not found, by another": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testcluster.Bubble(t, func(t *testing.T) {
 				a := newFakeAgent(t, "a", "b")
 				w := a.watch(nil)
 				if err := w.Ready(t.Context()); err != nil {
@@ -176,7 +177,7 @@ func TestNoRoomToWait(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testcluster.Bubble(t, func(t *testing.T) {
 				a := newFakeAgent(t, "a")
 				a.spoil = spoil
 				w := a.watch(nil)
@@ -194,7 +195,7 @@ func TestNoRoomToWait(t *testing.T) {
 
 // Tags, zones and policies go by what the agent tells.
 func TestChoice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a", "b", "c")
 		turns := func(edit func(*balance.Config)) string {
 			t.Helper()
@@ -251,7 +252,7 @@ func TestMistakes(t *testing.T) {
 
 // Close ends a read under way and whoever waits for the first view.
 func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "a")
 		w := a.watch(nil)
 		if err := w.Ready(t.Context()); err != nil {
@@ -279,7 +280,7 @@ func TestClose(t *testing.T) {
 // Many pick while views change: nobody is handed out who was never there, and no
 // view is seen by half.
 func TestPicksWhileViewsChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent(t, "x0", "y0")
 		w := a.watch(nil)
 		if err := w.Ready(t.Context()); err != nil {
