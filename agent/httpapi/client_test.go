@@ -8,17 +8,17 @@ import (
 	"net"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/httpapi"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // TestClientAndServerAgree drives the endpoint through the client that Go
 // programs and the command line use.
 func TestClientAndServerAgree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.locks.Locks = []api.Lock{{Name: "a/b", Fence: 3}}
 		a.next = func(q httpapi.NextQuery) (api.Next, error) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/testcluster"
 )
 
 const jsonType = "Content-Type: application/json"
@@ -117,7 +118,7 @@ func TestLockRequests(t *testing.T) {
 
 // A wait outlasts the time that its body had, and the usual time of an answer.
 func TestAWaitForALockIsLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.locking.acquire = func(ctx context.Context, _ string, _ api.LockRequest) (api.Lease, error) {
 			select {
@@ -148,7 +149,7 @@ func TestAWaitForALockIsLong(t *testing.T) {
 // A client that goes while it waits ends the wait, and one that goes just as the
 // lock comes has it released.
 func TestAClientThatGoesHasNoLock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		var ended time.Time
 		released := ""
@@ -186,7 +187,7 @@ func TestAClientThatGoesHasNoLock(t *testing.T) {
 
 // A client that goes with its lease in hand, as curl does, keeps it.
 func TestAClientThatHasItsLeaseMayGo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.locking.acquire = func(context.Context, string, api.LockRequest) (api.Lease, error) {
 			return api.Lease{Lease: "the lease"}, nil
@@ -214,7 +215,7 @@ func TestAClientThatHasItsLeaseMayGo(t *testing.T) {
 }
 
 func TestLockWaitsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		free := make(chan struct{})
 		a.locking.acquire = func(context.Context, string, api.LockRequest) (api.Lease, error) {
@@ -259,7 +260,7 @@ func (e *endpoint) hold(name string) (net.Conn, *http.Response, *bufio.Reader) {
 }
 
 func TestHoldStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.locking.hold = func(ctx context.Context, name string, _ api.LockRequest, tell func(api.HoldEvent) error) error {
 			switch name {
@@ -314,7 +315,7 @@ func TestHoldStream(t *testing.T) {
 
 // The agent hears whether a client has gone or only does not read.
 func TestHoldTellsHowItBroke(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		ended := make(chan error, 1)
 		a.locking.hold = func(ctx context.Context, _ string, _ api.LockRequest, tell func(api.HoldEvent) error) error {
@@ -348,7 +349,7 @@ func TestHoldTellsHowItBroke(t *testing.T) {
 
 // TestLockClient drives the routes through the client that Go programs use.
 func TestLockClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.locking = fakeLocks{
 			acquire: func(_ context.Context, name string, r api.LockRequest) (api.Lease, error) {
@@ -403,7 +404,7 @@ func TestLockClient(t *testing.T) {
 }
 
 func TestHoldClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		var mu sync.Mutex
 		ended := map[string]time.Time{}

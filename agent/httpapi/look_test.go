@@ -5,11 +5,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/web"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // Pages share their looks at Redis, and look the less often the longer it takes.
@@ -23,7 +23,7 @@ func TestPagesShareALookAtTheLocks(t *testing.T) {
 		{"a million keys", 800 * time.Millisecond, 3, 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testcluster.Bubble(t, func(t *testing.T) {
 				a := newFakeAgent()
 				looks := 0
 				a.lock = func(context.Context) (api.Locks, error) {
@@ -59,7 +59,7 @@ func TestPagesShareALookAtTheLocks(t *testing.T) {
 
 // What happens here shows at once, and so does a Redis that is back.
 func TestALookAtTheLocksIsFreshWhenItMatters(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		down := false
 		a.lock = func(ctx context.Context) (api.Locks, error) {

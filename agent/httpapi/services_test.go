@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
@@ -146,7 +145,7 @@ func TestServices(t *testing.T) {
 
 // A blocking read answers when its own service changes, and not before.
 func TestServiceBlocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		a.services = twoServices()
 		e := start(t, a)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/peerhq/peer/testcluster"
 )
 
 // stream opens /v1/events and returns its lines.
@@ -39,7 +41,7 @@ func lines(t *testing.T, r *bufio.Reader, n int) []string {
 }
 
 func TestEventStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		e := start(t, a)
 		a.emit("joined", "old")
@@ -58,7 +60,7 @@ func TestEventStream(t *testing.T) {
 }
 
 func TestEventStreamBegins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		e := start(t, a)
 		for i := range 5 {
@@ -104,7 +106,7 @@ func TestEventStreamBegins(t *testing.T) {
 }
 
 func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		e := start(t, a)
 		_, deaf := e.stream("/v1/events")

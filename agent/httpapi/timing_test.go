@@ -14,6 +14,7 @@ import (
 
 	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/agent/httpapi"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // untilClosed returns how long the server keeps c open when nothing is sent.
@@ -40,7 +41,7 @@ func TestHalfARequestIsCutOff(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			testcluster.Bubble(t, func(t *testing.T) {
 				e := start(t, newFakeAgent())
 				_, r := e.raw(tt.text)
 				// net/http lingers for half a second with some closes.
@@ -53,7 +54,7 @@ func TestHalfARequestIsCutOff(t *testing.T) {
 }
 
 func TestHugeHeaderIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		e := start(t, newFakeAgent())
 		for size, want := range map[int]string{15 << 10: "200", 17 << 10: "431"} {
 			c, r := e.raw("GET /livez HTTP/1.1\r\nHost: localhost\r\n")
@@ -68,7 +69,7 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 }
 
 func TestBlockingRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		e := start(t, a)
 		timed := func(target string) (answer, time.Duration) {
@@ -101,7 +102,7 @@ func TestBlockingRead(t *testing.T) {
 }
 
 func TestWaitingClientsStarveNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		e := start(t, a)
 		var wg sync.WaitGroup
@@ -161,7 +162,7 @@ func TestWaitingClientsStarveNobody(t *testing.T) {
 }
 
 func TestAThousandHalfRequestsStarveNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		e := start(t, newFakeAgent())
 		for i := range 1000 {
 			c, err := e.tcp.dial(t.Context())
@@ -201,7 +202,7 @@ func grep(text, word string) string {
 }
 
 func TestIdleConnectionsGiveWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		e := start(t, newFakeAgent())
 		for range 256 {
 			_, r := e.raw("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -219,7 +220,7 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 }
 
 func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		e := start(t, newFakeAgent())
 		began := time.Now()
 		_, r := e.raw("POST /v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 65537\r\n\r\n")
@@ -230,7 +231,7 @@ func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
 }
 
 func TestBusyConnectionsStay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		release := make(chan struct{})
 		a.next = func(httpapi.NextQuery) (api.Next, error) {
@@ -255,7 +256,7 @@ func TestBusyConnectionsStay(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		slow := make(chan struct{})
 		a.next = func(httpapi.NextQuery) (api.Next, error) {
@@ -308,7 +309,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestCloseCutsOffWhatDoesNotEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		a := newFakeAgent()
 		var ended atomic.Bool
 		a.lock = func(ctx context.Context) (api.Locks, error) {
