@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type leaseWorld struct {
 }
 
 func inLeaseWorld(t *testing.T, f func(t *testing.T, w *leaseWorld)) {
+	// As testcluster.Bubble does, which this package cannot import.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	synctest.Test(t, func(t *testing.T) {
 		w := &leaseWorld{t: t, redis: miniredis.NewMiniRedis()}
 		w.redis.ClockTTL(true)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peerhq/peer/agent/checks"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // target is a service to check; what it does with a connection can be changed.
@@ -62,7 +63,7 @@ const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 // run starts a checker of one service called web in a bubble.
 func run(t *testing.T, spec checks.Spec, serve func(net.Conn), test func(c *checks.Checker, s *target, changes *[]string)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		s := &target{serve: serve}
 		var mu sync.Mutex
 		var changes []string
@@ -256,7 +257,7 @@ func TestTTL(t *testing.T) {
 // A hundred targets that never answer take 16 slots and no more, and a removed
 // one says nothing any more.
 func TestConcurrencyIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		var now, most atomic.Int64
 		c := checks.Start(checks.Config{
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

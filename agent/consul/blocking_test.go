@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/peerhq/peer/agent/consul"
+	"github.com/peerhq/peer/testcluster"
 )
 
 // The index of an answer moves when that answer does.
@@ -51,7 +52,7 @@ func TestIndexMovesWithTheAnswer(t *testing.T) {
 }
 
 func TestBlocking(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFake()
 		f.set("web", f.on(0, nil))
 		h := consul.New(f)
@@ -109,7 +110,7 @@ func TestBlocking(t *testing.T) {
 }
 
 func TestTooManyWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFake()
 		f.set("web", f.on(0, nil))
 		h := consul.New(f)
@@ -146,7 +147,7 @@ func TestFollowersMissNothing(t *testing.T) {
 }
 
 func follow(t *testing.T, each int) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		f := newFake()
 		h := consul.New(f)
 		ctx, cancel := context.WithCancel(t.Context())
