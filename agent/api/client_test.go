@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/testcluster"
 )
 
 func TestAddresses(t *testing.T) {
@@ -180,12 +180,7 @@ func TestProblemsAndStrangers(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := "127.0.0.1:" + testcluster.FreePort()
 	dir := t.TempDir()
 	for target, says := range map[string]string{
 		addr:                            "no agent answers at " + addr + " (connection refused); start one with `peer agent` or `peer dev`",
@@ -232,7 +227,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		deaf := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			a, b := net.Pipe()
 			go func() { io.Copy(io.Discard, b); b.Close() }()

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/peerhq/peer/agent/api"
+	"github.com/peerhq/peer/testcluster"
 )
 
 func streamOf(text string) http.HandlerFunc {
@@ -80,7 +80,7 @@ func FuzzEventsDecode(f *testing.F) {
 // TestFollow breaks the stream again and again: no event is lost, none comes
 // twice, the pauses grow, and each break is told once.
 func TestFollow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testcluster.Bubble(t, func(t *testing.T) {
 		var asked []string
 		down := 0
 		dial := func(context.Context, string, string) (net.Conn, error) {
