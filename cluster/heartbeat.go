@@ -185,15 +185,18 @@ func (c *Cluster) sweep(now time.Time, late time.Duration) {
 	}
 	limit := overdueAfter(c.View(), c.ml.GetHealthScore())
 	for _, r := range c.rows {
+		// A grace after SWIM's verdict runs out with time alone.
 		switch r.m.State {
 		case Alive:
 			if r != c.self && now.Sub(r.m.pulse.last()) > limit {
 				r.late = true
 				c.judge(r)
+			} else if !r.swim {
+				c.judge(r)
 			}
 		case Suspect:
 			if !r.swim {
-				c.judge(r) // the grace of a late heartbeat runs out with time alone
+				c.judge(r)
 			}
 		case Failed, Left:
 			if r != c.self && now.Sub(r.m.Since) > c.cfg.ForgetAfter {

@@ -231,6 +231,11 @@ func (c *Cluster) takeNotice(n notice, now time.Time) {
 	if n.seq <= old.seq {
 		return
 	}
+	if n.ev == evSilent && w.m.State != Alive {
+		// It was cut off from me until now, and maybe from r on the same side: its
+		// silence is of then. If it still does not hear r it says so again.
+		n.ev = evNone
+	}
 	if r.votes == nil {
 		r.votes = map[Instance]vote{}
 	}

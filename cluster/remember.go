@@ -38,7 +38,7 @@ func (c *Cluster) lost() (lost map[string]rememberedPeer, alone bool) {
 	live := map[any]bool{}
 	alone = true
 	for _, r := range c.rows {
-		if r.m.State == Alive || r.m.State == Suspect && r.swim { // else SWIM has buried it: a push/pull digs it out
+		if r == c.self || r.swim && (r.m.State == Alive || r.m.State == Suspect) { // else SWIM has buried it: a push/pull digs it out
 			live[r.m.Addr] = true
 			if !r.ghost {
 				live[r.m.Name] = true

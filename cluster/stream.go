@@ -55,7 +55,7 @@ func (c *Cluster) end(s *watchStream, last byte) {
 // that one has just ended without a goodbye. The caller holds c.mu.
 func (c *Cluster) dialLater(r *row, broke bool) {
 	r.had = r.had || broke // also for the dial that is under way already
-	if r.dialling || c.closed || c.left {
+	if r.dialling && time.Since(r.dialled) < redialStale || c.closed || c.left {
 		return
 	}
 	r.dialling = true
@@ -92,7 +92,8 @@ func (c *Cluster) dialLater(r *row, broke bool) {
 	})
 }
 
-// lookAt checks on r because somebody accuses it. The caller holds c.mu.
+// lookAt checks on r because somebody accuses it, or has heard from it while I do
+// not. The caller holds c.mu.
 func (c *Cluster) lookAt(r *row) { c.dialLater(r, false) }
 
 // dialWatch opens a stream to addr and asks who is there. conn is nil unless it

@@ -16,14 +16,15 @@ import (
 // row is one instance in the table.
 type row struct {
 	m        Member
-	swim     bool   // memberlist holds it alive
-	farewell uint64 // heartbeat counter of its goodbye, 0 when none was heard
-	number   uint64 // of the record in m
-	wanted   uint64 // number of the newest record announced
-	body     []byte // the record as it came, to hand on
-	asked    bool   // a fetch of the wanted record is under way
-	sentBeat uint64 // turn in which its heartbeat was last sent on
-	late     bool   // its heartbeat is overdue
+	swim     bool      // memberlist holds it alive
+	buried   time.Time // when it last ceased to
+	farewell uint64    // heartbeat counter of its goodbye, 0 when none was heard
+	number   uint64    // of the record in m
+	wanted   uint64    // number of the newest record announced
+	body     []byte    // the record as it came, to hand on
+	asked    bool      // a fetch of the wanted record is under way
+	sentBeat uint64    // turn in which its heartbeat was last sent on
+	late     bool      // its heartbeat is overdue
 	seal     sealNews
 
 	// What is held against it; see judge.
@@ -203,6 +204,9 @@ func (c *Cluster) heardFrom(r *row) {
 		c.unmask(r)
 		return
 	}
+	if r.partner && r.mine == evSilent {
+		c.lookAt(r)
+	}
 	beat := r.m.pulse.beat.Load()
 	r.late = false
 	if r.farewell > 0 && r.swim && beat > r.farewell+farewellGrace {
@@ -235,6 +239,9 @@ func (c *Cluster) memberUp(name string, inst Instance, addr netip.AddrPort, numb
 	} else {
 		if !r.swim {
 			c.heardAnew(r, now)
+		}
+		if r.partner && r.mine == evSilent {
+			c.lookAt(r)
 		}
 		r.swim = true
 		if r.m.Addr != addr || r.m.Version != version {
@@ -299,12 +306,13 @@ func (c *Cluster) memberDown(inst Instance) {
 	if r == nil || c.closed || r == c.self {
 		return
 	}
-	r.swim = false
+	r.swim, r.buried = false, time.Now()
 	if r.ghost {
 		c.drop(r)
 	}
 	c.judge(r)
 	c.publish()
+	c.kickReconcile() // the view may not have changed: see refuteGrace
 }
 
 // memberGone takes in the goodbye of an instance.

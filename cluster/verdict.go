@@ -48,6 +48,9 @@ const (
 	// crashGrace is how many heartbeats after a crash a member must count up to
 	// be alive after all, if its refutation was lost.
 	crashGrace = 20
+	// refuteGrace is how long a member that its partners hear may take to refute
+	// SWIM's verdict, before it is out of rotation.
+	refuteGrace = 2 * time.Second
 )
 
 func (v vote) live(now time.Time) bool {
@@ -177,6 +180,10 @@ func (c *Cluster) verdict(r *row, now time.Time) (State, Cause) {
 	doubted := 2*(crash+silent) > live
 	switch age := now.Sub(r.m.pulse.last()); {
 	case r.swim:
+	case r.m.State == Alive && !doubted && live > 0 && !c.cutOff && now.Sub(r.buried) < refuteGrace:
+		// Those who watch it hear it: SWIM's suspicion is of a time when the
+		// network was cut, and outlived that. The refutation is under way.
+		return Alive, c.conflictCause(r)
 	case age < suspicionFloor(c.countLocked(Alive)), !doubted && live > 0 && age < heartbeatLimit(len(c.rows)):
 		// It was heard from after SWIM began to suspect it, or those who watch it
 		// hear it: packets are lost, and its refutation is likely on the way.

@@ -20,13 +20,17 @@ import (
 // goroutine that reads, and each dial one of its own.
 
 const (
-	beatEvery  = 750 * time.Millisecond // on average: a beat waits for a tick
-	watchTick  = 200 * time.Millisecond
-	redialIf   = time.Second // without a byte: the stream may be stalled
-	redialWait = 5 * time.Millisecond
-	redialMax  = 10 // quick tries after a break
-	writeLimit = 20 * time.Millisecond
-	userLimit  = 2500 * time.Millisecond // TCP_USER_TIMEOUT
+	beatEvery = 750 * time.Millisecond // on average: a beat waits for a tick
+	watchTick = 200 * time.Millisecond
+	redialIf  = time.Second // without a byte: the stream may be stalled
+	// redialStale is how long a dial may be under way before a better reason begins
+	// another beside it: its first packet is lost, and the kernel sends the next
+	// after a second.
+	redialStale = 250 * time.Millisecond
+	redialWait  = 5 * time.Millisecond
+	redialMax   = 10 // quick tries after a break
+	writeLimit  = 20 * time.Millisecond
+	userLimit   = 2500 * time.Millisecond // TCP_USER_TIMEOUT
 )
 
 // watchLoop runs until the cluster is closed.
