@@ -232,8 +232,8 @@ func (c *Cluster) takeNotice(n notice, now time.Time) {
 		return
 	}
 	if n.ev == evSilent && w.m.State != Alive {
-		// It was cut off from me until now, and maybe from r on the same side: its
-		// silence is of then. If it still does not hear r it says so again.
+		// It was cut off from me until now, and so perhaps from r, if r was on my side:
+		// the silence is of then. If it still does not hear r it says so again.
 		n.ev = evNone
 	}
 	if r.votes == nil {
