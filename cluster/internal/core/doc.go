@@ -1,0 +1,51 @@
+// Package core decides who is alive. It is a state machine without I/O: it has
+// no goroutine, lock, clock, logger, socket or global randomness. Its owner feeds
+// it one Input at a time with the time at which it happened, and carries out what
+// the Output says. The same inputs always give the same outputs, so that a whole
+// cluster of cores can be simulated in one thread and replayed from a seed.
+//
+// # The rule
+//
+// Each start of a peer is an instance with a record, Rec. Two records of one
+// instance are ordered by Epoch, and within an epoch by State: alive, suspect,
+// failed, left, forgotten, replaced. The greater one wins, whoever brings it and
+// in whatever order. Everybody may say that an instance is worse off than its
+// record shows. Only the instance itself undoes that, by a record with a higher
+// epoch. So tables that are exchanged become equal and stay so, and neither a
+// time-out nor a lost message has an effect that lasts.
+//
+// # Who decides
+//
+// The members that may be alive form a ring, ordered by a hash of their instance.
+// Three members on either side of a member are its partners: they share watch
+// streams with it. A partner that does not hear a member accuses it, and tells
+// the other partners. A partner that does hear it says so. A majority of all
+// partners decides at once; where it is close, the partners are asked, and after
+// a short wait more accusers than hearers decide. The decision is announced to
+// everybody. Nobody else takes a member out of rotation, with three exceptions:
+//
+//   - the member itself, which is believed at once: it left, it hears nobody, it
+//     loses packets, nobody hears it;
+//   - SWIM's verdict, slow and sure, after the partners were asked and none hears
+//     the member;
+//   - a peer that itself hears nobody, or whose own dials a member refuses, for its
+//     own view alone and never for anybody else's.
+//
+// A verdict that comes in a table exchange may be old. If it accuses a member that
+// is alive here, then that member is told first, and the verdict counts when no
+// answer comes in askWait. A member that is unknown here is taken as the table
+// has it.
+//
+// # Damping
+//
+// A member that was taken out returns at once the first time. If it is taken out
+// again soon after, it waits until all was well for a time that doubles with each
+// relapse. The member itself keeps that time, because it alone may raise its epoch,
+// and so every view shows the same.
+//
+// # Names
+//
+// A later start at the same address replaces the earlier one, and so does a start
+// that names its predecessor. Of several live instances of one name the earliest
+// is eligible, and all are marked. This follows from the set of records alone.
+package core

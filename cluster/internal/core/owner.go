@@ -1,0 +1,311 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+// owner is what a peer holds of itself: it alone undoes what is said of it.
+type owner struct {
+	level     uint8
+	raised    time.Duration // when it last came back, 0 if never
+	clean     time.Duration // since when all is well
+	out       bool          // the others hold it out of rotation
+	need      time.Duration // how long all must be well before it comes back
+	blame     bool          // this outage counts
+	trouble   Cause         // what it noticed itself
+	good      int           // ticks in which all was well
+	badSince  time.Duration // since when most partners accuse it
+	stalled   time.Duration // when it was last held up
+	accusers  []vote
+	reachable time.Duration // the last complaint that its address cannot be dialled
+	lost      []ID          // whom it heard before it was cut off
+}
+
+// damped returns for how long this peer waits still before it comes back.
+func (o *owner) damped(now time.Duration) time.Duration {
+	if !o.out {
+		return 0
+	}
+	return max(o.clean+o.need-now, time.Millisecond)
+}
+
+func (c *Core) trouble() Cause {
+	if c.self.State == Suspect {
+		return c.self.Cause
+	}
+	return c.own.trouble
+}
+
+// accusedBy takes in the vote of a partner on this peer.
+func (c *Core) accusedBy(v Vote) {
+	o := &c.own
+	if v.Epoch < c.self.Epoch {
+		if c.self.State != Left && v.Says.accuses() {
+			c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(c.self)}})
+		}
+		return
+	}
+	o.accusers = slices.DeleteFunc(o.accusers, func(a vote) bool { return a.from == v.From || c.now-a.at >= voteLife })
+	if !v.Says.accuses() {
+		return
+	}
+	o.clean = c.now
+	if v.Says == NoRoute {
+		o.reachable = c.now
+	}
+	if len(o.accusers) < maxVotes {
+		o.accusers = append(o.accusers, vote{v.From, v.Says, v.Seq, c.now})
+	}
+}
+
+// told takes in what others hold of this peer. from is 0 when it found out itself.
+func (c *Core) told(rec *Rec, from ID) {
+	s := c.self
+	if s.State == Left {
+		if from != 0 && rec.State < Left {
+			c.send([]ID{from}, News{From: s.ID, Recs: []Rec{c.export(s)}})
+		}
+		return
+	}
+	if rec.Number > s.Rec.Number { // somebody numbered a record in this peer's name
+		c.number(rec.Number + 1)
+	}
+	if !rec.worse(&s.Rec) {
+		if from != 0 && rec.Epoch < s.Epoch && rec.State > Alive {
+			c.send([]ID{from}, News{From: s.ID, Recs: []Rec{c.export(s)}})
+		}
+		return
+	}
+	o := &c.own
+	if rec.State == Replaced {
+		if at := c.addrs[s.Addr]; len(at) > 0 {
+			for _, r := range at {
+				if r != s && r.ID > s.ID && r.ID > s.Prev { // an earlier start by a clock that was ahead
+					c.edit(s, func() { s.Prev = r.ID })
+				}
+			}
+		}
+	}
+	epoch := max(rec.Epoch, s.Epoch)
+	if rec.State >= Left || rec.State == Alive {
+		// Nobody but this peer says that it left. It contradicts at once.
+		if rec.State >= Left {
+			c.log(LogWarn, "somebody says that this peer is gone: contradicting it", "state", rec.State)
+		}
+		c.raise(epoch, s.State, s.Cause)
+		return
+	}
+	if !o.out {
+		c.takenOut(rec.Cause)
+	}
+	cause := max(rec.Cause, s.Cause)
+	if rec.State == Failed {
+		// The partners of a failed member watch it no more, and nobody would see it
+		// recover: it comes back to the ring, if not into rotation.
+		epoch, cause = epoch+1, Overdue
+	}
+	c.edit(s, func() { s.Epoch, s.State, s.Cause = epoch, Suspect, cause })
+	if c.comesBack() {
+		return
+	}
+	if cause == Overdue && c.now-o.stalled < relapseWithin/100 {
+		c.edit(s, func() { s.Cause = Stalled })
+	} else if cause == Overdue && !c.cutOff {
+		c.edit(s, func() { s.Cause = Mute })
+	}
+	c.log(LogWarn, "this peer is out of rotation for a while: it was taken out before", "cause", s.Cause, "need", o.need)
+	c.announceSelf()
+}
+
+// takenOut begins an outage of this peer.
+func (c *Core) takenOut(cause Cause) {
+	o := &c.own
+	o.out, o.clean, o.blame = true, c.now, true
+	if o.raised > 0 && c.now-o.raised >= relapseWithin {
+		o.level = 0
+	}
+	if c.massOutage() {
+		o.blame = false
+	}
+	o.need = 0
+	if o.level > 0 && o.blame {
+		o.need = min(cleanFirst<<(o.level-1), cleanMost)
+	}
+	if cause == Unreachable {
+		o.need = max(o.need, provenAfter)
+	}
+}
+
+// massOutage says whether a third of the ring, but not all of it, went out just
+// now: then the network broke between us.
+func (c *Core) massOutage() bool {
+	if c.cutOff {
+		return false
+	}
+	out, all := 0, 0
+	for _, r := range c.byID {
+		if r == c.self || r.State > Left {
+			continue
+		}
+		all++
+		if r.State != Alive && c.now-r.since <= massWithin+silentAfter {
+			out++
+		}
+	}
+	return out >= 2 && 3*out >= all
+}
+
+// comesBack brings this peer back into rotation if it may be, and says so.
+func (c *Core) comesBack() bool {
+	o := &c.own
+	if !o.out || c.cutOff || o.trouble != NoCause || c.now-o.clean < o.need {
+		return false
+	}
+	o.out = false
+	if o.blame {
+		o.level = min(o.level+1, 8)
+	}
+	o.raised = c.now
+	if o.need > 0 {
+		c.log(LogInfo, "this peer is back in rotation", "took", o.need)
+	}
+	c.raise(c.self.Epoch, Alive, NoCause)
+	return true
+}
+
+// raise undoes what was said of this peer up to epoch.
+func (c *Core) raise(epoch uint64, s State, cause Cause) {
+	self := c.self
+	c.edit(self, func() {
+		self.Epoch, self.State, self.Cause, self.Level = epoch+1, s, cause, c.own.level
+	})
+	c.own.accusers = c.own.accusers[:0]
+	c.announceSelf()
+}
+
+// announceSelf tells everybody what this peer says of itself.
+func (c *Core) announceSelf() {
+	c.out.Sends = append(c.out.Sends, Send{To: c.everybody(), Gossip: len(c.ring) > directSends, Msg: News{From: c.self.ID, Recs: []Rec{c.export(c.self)}}})
+}
+
+// says makes this peer's own word on itself, in its present epoch: it can only
+// make it worse.
+func (c *Core) says(cause Cause) {
+	o := &c.own
+	o.trouble, o.good = cause, 0
+	o.clean = c.now
+	if !o.out {
+		c.takenOut(cause)
+	}
+	if c.self.State == Suspect && c.self.Cause >= cause {
+		return
+	}
+	c.edit(c.self, func() { c.self.State, c.self.Cause = Suspect, max(cause, c.self.Cause) })
+	c.log(LogWarn, "this peer takes itself out of rotation", "cause", cause)
+	c.announceSelf()
+}
+
+// lookAtSelf looks for what is wrong with this peer.
+func (c *Core) lookAtSelf() {
+	o := &c.own
+	if c.self.State == Left {
+		return
+	}
+	o.accusers = slices.DeleteFunc(o.accusers, func(a vote) bool { return c.now-a.at >= voteLife })
+	trouble := c.diagnose()
+	switch {
+	case trouble != NoCause:
+		if o.trouble != trouble {
+			c.says(trouble)
+		}
+		o.good = 0
+	case o.trouble != NoCause:
+		if o.good++; o.good >= recoverTicks {
+			o.trouble = NoCause
+			for _, r := range c.partners {
+				r.watch.held = 0
+			}
+		}
+	}
+	if o.out {
+		if !c.well() {
+			o.clean = c.now
+		}
+		c.comesBack()
+	}
+}
+
+// diagnose returns what this peer notices of itself.
+func (c *Core) diagnose() Cause {
+	o := &c.own
+	n := len(c.partners)
+	if c.cutOff {
+		return Deaf
+	}
+	if n >= 2 && 2*len(o.accusers) > n && c.hearsMost() {
+		if o.badSince == 0 {
+			o.badSince = c.now
+		}
+		if c.now-o.badSince >= muteAfter && !c.complained() {
+			return Mute
+		}
+	} else {
+		o.badSince = 0
+	}
+	if n >= 3 {
+		var held []int
+		for _, r := range c.partners {
+			if r.watch.out {
+				held = append(held, r.watch.held)
+			}
+		}
+		if slices.Sort(held); len(held) >= 3 {
+			limit := lossyAbove
+			if o.trouble == Lossy {
+				limit = lossyBelow
+			}
+			if held[len(held)/2] > limit {
+				return Lossy
+			}
+		}
+	}
+	return NoCause
+}
+
+func (c *Core) complained() bool {
+	return slices.ContainsFunc(c.own.accusers, func(v vote) bool { return v.says == NoRoute })
+}
+
+// hearsMost says whether this peer hears more than half of its partners.
+func (c *Core) hearsMost() bool {
+	n := 0
+	for _, r := range c.partners {
+		if c.hears(r) {
+			n++
+		}
+	}
+	return 2*n > len(c.partners)
+}
+
+// well says whether this peer hears at least two thirds of its partners, and none
+// of them complains.
+func (c *Core) well() bool {
+	heard := 0
+	for _, r := range c.partners {
+		if c.hears(r) {
+			heard++
+		}
+	}
+	return 3*heard >= 2*len(c.partners) && !slices.ContainsFunc(c.own.accusers, func(v vote) bool { return c.now-v.at < renewEvery+TickEvery })
+}
+
+// leave says goodbye.
+func (c *Core) leave() {
+	s := c.self
+	if s.State == Left {
+		return
+	}
+	c.edit(s, func() { s.Epoch, s.State, s.Cause = s.Epoch+1, Left, NoCause })
+	c.announceSelf()
+}

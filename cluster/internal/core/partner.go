@@ -1,0 +1,321 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+// Evidence is what one partner says of a member.
+type Evidence uint8
+
+const (
+	Nothing  Evidence = iota
+	Hears             // it has heard the member within silentAfter
+	Silent            // it has not
+	NoRoute           // it hears the member, and cannot dial its address
+	Refuses           // the address refuses, but never answered: a firewall may do that
+	Vanished          // its stream broke, and then its address refused or was another's
+)
+
+func (e Evidence) accuses() bool { return e >= Silent }
+func (e Evidence) crash() bool   { return e == Refuses || e == Vanished }
+
+// watch is what a partner of this peer is watched by.
+type watch struct {
+	succ    bool          // this peer dials it, and keeps the stream
+	out     bool          // that stream is open
+	since   time.Duration // when the watch began, or the epoch was raised
+	heard   time.Duration // the last byte, 0 if never
+	says    Evidence      // what this peer says of it
+	at      time.Duration // since when
+	told    time.Duration // when the others were last told
+	had     bool          // there was a stream
+	dialing bool
+	dialed  time.Duration // when the last dial began
+	proven  bool          // its address answered a dial
+	held    int           // share of time in which its beats were held up, in 1/1024
+}
+
+// followRing makes this peer's partners those that the ring asks for.
+func (c *Core) followRing() {
+	c.ringMoved = false
+	if c.self.State == Left {
+		return
+	}
+	var scratch [4 * watchWidth]*row
+	after := c.walk(scratch[:0], c.self, 1)
+	all := c.walk(after, c.self, -1)
+	succs := len(after)
+	for _, r := range slices.Clone(c.partners) {
+		if !slices.Contains(all, r) {
+			c.unwatch(r)
+		}
+	}
+	for i, r := range all {
+		succ := i < succs || slices.Contains(all[:succs], r)
+		if r.watch == nil {
+			r.watch = &watch{since: c.now, succ: succ}
+			c.partners = append(c.partners, r)
+			if len(r.votes) > 0 { // others doubt it already
+				c.dial(r)
+			}
+		} else if r.watch.succ && !succ {
+			c.out.Closes = append(c.out.Closes, Close{Peer: r.ID, OnlyOut: true})
+		}
+		if succ && (!r.watch.succ || !r.watch.had) && !r.watch.dialing {
+			r.watch.succ = true
+			c.dial(r)
+		}
+		r.watch.succ = succ
+	}
+}
+
+// unwatch ends the watch of r with a goodbye.
+func (c *Core) unwatch(r *row) {
+	c.partners = without(c.partners, r)
+	r.watch = nil
+	c.out.Closes = append(c.out.Closes, Close{Peer: r.ID})
+	c.touched = append(c.touched, r)
+}
+
+// dial asks for a stream to r, or what becomes of one.
+func (c *Core) dial(r *row) {
+	w := r.watch
+	w.dialing, w.dialed = true, c.now
+	c.out.Dials = append(c.out.Dials, Dial{Peer: r.ID, Addr: r.Addr, Probe: !w.succ})
+}
+
+// up takes in that a stream to or from id is open.
+func (c *Core) up(id ID, out bool) {
+	r := c.other(id)
+	if r == nil {
+		return
+	}
+	if r.State.gone() { // it lives: whoever opens a stream shall know what is held of it
+		c.tell(r)
+		return
+	}
+	w := r.watch
+	if w == nil {
+		return
+	}
+	w.had = true
+	if out {
+		w.proven, w.out, w.dialing = true, true, false
+	}
+	c.heard(r, c.now)
+	if !out && !w.proven && !w.dialing {
+		c.dial(r) // it reached me; can I reach it?
+	}
+}
+
+// dialled takes in what became of a dial.
+func (c *Core) dialled(id ID, result DialResult) {
+	r := c.other(id)
+	if r == nil || r.watch == nil {
+		return
+	}
+	w := r.watch
+	w.dialing = false
+	switch result {
+	case Answered:
+		w.proven = true
+		c.heard(r, c.now)
+	case Refused:
+		switch {
+		case c.hears(r):
+			c.noRoute(r)
+		case w.had:
+			c.say(r, Vanished)
+		default:
+			c.say(r, Refuses)
+		}
+	case TimedOut:
+		if c.hears(r) {
+			c.noRoute(r)
+		}
+	}
+}
+
+// noRoute takes in that r, which is heard, could not be dialled. Once may be the
+// network's fault.
+func (c *Core) noRoute(r *row) {
+	if w := r.watch; !w.proven && c.now-w.since > redialAfter {
+		c.say(r, NoRoute)
+	}
+}
+
+// broke takes in that a stream of r ended without a goodbye.
+func (c *Core) broke(id ID) {
+	r := c.other(id)
+	if r == nil || r.watch == nil {
+		return
+	}
+	w := r.watch
+	w.had, w.out = true, false
+	w.heard, w.since = 0, c.now // what was heard before proves nothing now
+	c.dial(r)
+}
+
+// hears says whether this peer hears its partner r.
+func (c *Core) hears(r *row) bool {
+	w := r.watch
+	return w != nil && w.heard > 0 && c.now-w.heard <= silentAfter
+}
+
+// heard takes in that r was heard at a time.
+func (c *Core) heard(r *row, at time.Duration) {
+	w := r.watch
+	if w == nil || at < w.heard || at < w.since {
+		return
+	}
+	w.heard = max(at, 1)
+	if w.says != NoRoute || w.proven {
+		c.say(r, Hears)
+	}
+	if r.State == Suspect && c.now-r.told >= tellEvery {
+		c.tell(r)
+	}
+	if c.cutOff {
+		if !slices.Contains(c.own.lost, r.ID) { // not those it lost, but new ones: they were gone, not it
+			c.own.blame, c.own.need = false, 0
+		}
+		c.setCutOff(false)
+	}
+}
+
+// say makes e what this peer says of r, and tells the other partners if it is
+// news to them.
+func (c *Core) say(r *row, e Evidence) {
+	w := r.watch
+	if w == nil || w.says == e || w.says.crash() && e == Silent {
+		return
+	}
+	old := w.says
+	w.says, w.at = e, c.now
+	if e.accuses() {
+		c.heat(r)
+		if !c.cutOff {
+			c.vote(r, true)
+		}
+	} else if old.accuses() || len(r.votes) > 0 {
+		c.vote(r, false)
+	}
+	c.judge(r)
+	c.touched = append(c.touched, r)
+}
+
+// readLinks takes in the state of the streams.
+func (c *Core) readLinks(links []Link) {
+	for _, r := range c.partners {
+		r.watch.out = false
+	}
+	for _, l := range links {
+		r := c.rows[l.Peer]
+		if r == nil || r.watch == nil {
+			continue
+		}
+		w := r.watch
+		w.out = l.Out
+		bad := 0
+		if l.Pending > stalledAfter {
+			bad = 1024
+		}
+		w.held += (bad - w.held) / lossyTicks
+		if bad == 0 && w.held < lossyTicks {
+			w.held = 0
+		}
+		if l.Heard > w.heard {
+			c.heard(r, l.Heard)
+		}
+	}
+}
+
+// listen looks for silence among the partners.
+func (c *Core) listen() {
+	if c.self.State == Left {
+		return
+	}
+	silent := 0
+	for _, r := range slices.Clone(c.partners) {
+		w := r.watch
+		if w == nil {
+			continue
+		}
+		quiet := c.now - max(w.heard, w.since)
+		since := c.now - w.dialed
+		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || w.says == NoRoute && since > proveEvery) {
+			c.dial(r)
+		}
+		if quiet > silentAfter {
+			silent++ // all are counted first: if nobody is heard, it is this peer that is cut off
+		}
+	}
+	c.setCutOff(len(c.partners) > 1 && silent == len(c.partners))
+	for _, r := range slices.Clone(c.partners) {
+		w := r.watch
+		if w == nil {
+			continue
+		}
+		if c.now-max(w.heard, w.since) > silentAfter {
+			c.say(r, Silent)
+		}
+		if w.says.accuses() && !c.cutOff && c.now-w.told > renewEvery {
+			c.vote(r, true)
+		}
+	}
+}
+
+// setCutOff takes in whether nobody at all is heard. Then it is this peer that is
+// cut off, or the last one, and it accuses nobody.
+func (c *Core) setCutOff(cut bool) {
+	if cut == c.cutOff {
+		return
+	}
+	c.cutOff = cut
+	if cut {
+		c.own.lost = c.own.lost[:0]
+		for _, r := range c.partners {
+			c.own.lost = append(c.own.lost, r.ID)
+		}
+		c.log(LogWarn, "no partner answers: this peer is cut off, or the last one", "fix", "check this host's network")
+	} else {
+		c.log(LogInfo, "partners answer again")
+	}
+	for _, r := range c.byID {
+		if !r.State.gone() {
+			c.show(r)
+		}
+	}
+	if !cut {
+		c.contacts.soon(c)
+	}
+}
+
+// late takes in that this process was held up.
+func (c *Core) late(gap time.Duration) {
+	for _, r := range c.partners {
+		w := r.watch
+		if w.heard > 0 {
+			w.heard += gap
+		}
+		w.since += gap
+		w.at += gap
+	}
+	for _, r := range c.hot {
+		for i := range r.votes {
+			r.votes[i].at += gap
+		}
+		if r.first > 0 {
+			r.first += gap
+		}
+		if r.second > 0 {
+			r.second += gap
+		}
+		if r.pendingAt > 0 {
+			r.pendingAt += gap
+		}
+	}
+	c.own.stalled = c.now
+	c.out.Stalled = gap
+}

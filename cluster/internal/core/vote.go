@@ -1,0 +1,276 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+// vote is what another partner said of a member.
+type vote struct {
+	from ID
+	says Evidence
+	seq  uint64
+	at   time.Duration
+}
+
+// tally counts what the partners of a member say.
+type tally struct {
+	all      int // partners, and others that voted
+	accuse   int
+	crash    int
+	hear     int
+	vanished bool
+	noRoute  bool
+}
+
+func (t *tally) add(e Evidence) {
+	switch {
+	case e == Hears:
+		t.hear++
+	case e.accuses():
+		t.accuse++
+		if e.crash() {
+			t.crash++
+		}
+		t.vanished = t.vanished || e == Vanished
+		t.noRoute = t.noRoute || e == NoRoute
+	}
+}
+
+// count counts the votes on r. The dead say nothing, so nobody is left out.
+func (c *Core) count(r *row) (t tally) {
+	var scratch [2 * watchWidth]*row
+	partners := c.partnersOf(scratch[:0], r)
+	for _, p := range partners {
+		t.all++
+		if p == c.self {
+			t.add(c.mine(r))
+			continue
+		}
+		if i := r.voteOf(p.ID); i >= 0 && c.now-r.votes[i].at < voteLife {
+			t.add(r.votes[i].says)
+		}
+	}
+	for _, v := range r.votes { // the ring moved since they voted
+		if c.now-v.at < voteLife && !slices.ContainsFunc(partners, func(p *row) bool { return p.ID == v.from }) {
+			if p := c.rows[v.from]; p != nil && p.State == Alive {
+				t.all++
+				t.add(v.says)
+			}
+		}
+	}
+	return t
+}
+
+// mine returns what this peer says of r now.
+func (c *Core) mine(r *row) Evidence {
+	switch w := r.watch; {
+	case w == nil:
+		return Nothing
+	case w.says == Hears && !c.hears(r):
+		return Nothing
+	default:
+		return w.says
+	}
+}
+
+func (r *row) voteOf(id ID) int {
+	return slices.IndexFunc(r.votes, func(v vote) bool { return v.from == id })
+}
+
+// vote tells the other partners of r, and r, what this peer says of it.
+func (c *Core) vote(r *row, ask bool) {
+	w := r.watch
+	if w == nil || c.self.State == Left {
+		return
+	}
+	w.told = c.now
+	c.sendVote(r, w.says, ask)
+}
+
+func (c *Core) sendVote(r *row, says Evidence, ask bool) {
+	c.seq++
+	to := make([]ID, 0, 2*watchWidth+1)
+	for _, p := range c.partnersOf(nil, r) {
+		if p != c.self {
+			to = append(to, p.ID)
+		}
+	}
+	to = append(to, r.ID)
+	c.send(to, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says, Ask: ask})
+}
+
+func (c *Core) send(to []ID, m Message) {
+	c.out.Sends = append(c.out.Sends, Send{To: to, Msg: m})
+}
+
+// takeVote takes in what another partner says.
+func (c *Core) takeVote(v Vote) {
+	if v.From == c.self.ID || v.Says > Vanished {
+		return
+	}
+	if v.About == c.self.ID {
+		c.accusedBy(v)
+		return
+	}
+	r := c.rows[v.About]
+	if r == nil || r.State.gone() {
+		return
+	}
+	switch {
+	case v.Epoch < r.Epoch: // it has missed that r raised its epoch
+		c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
+		return
+	case v.Epoch > r.Epoch: // this peer has missed it
+		c.raised(r, v.Epoch)
+	}
+	if v.Says != Nothing {
+		c.store(r, v)
+	}
+	if v.Says.crash() && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
+		c.dial(r) // one voice is enough to look for oneself
+	}
+	if v.Ask && c.now-r.answered >= crashWait/2 && c.hears(r) {
+		r.answered = c.now
+		c.sendVote(r, c.mine(r), false)
+	}
+	c.judge(r)
+}
+
+func (c *Core) store(r *row, v Vote) {
+	i := r.voteOf(v.From)
+	switch {
+	case i < 0 && len(r.votes) < maxVotes:
+		r.votes = append(r.votes, vote{v.From, v.Says, v.Seq, c.now})
+	case i < 0:
+		oldest := 0
+		for j, o := range r.votes {
+			if o.at < r.votes[oldest].at {
+				oldest = j
+			}
+		}
+		r.votes[oldest] = vote{v.From, v.Says, v.Seq, c.now}
+	case v.Seq > r.votes[i].seq:
+		r.votes[i] = vote{v.From, v.Says, v.Seq, c.now}
+	}
+	c.heat(r)
+}
+
+// judge decides on r by what its partners say.
+func (c *Core) judge(r *row) {
+	if r == c.self || r.State.gone() || c.self.State == Left {
+		return
+	}
+	r.votes = slices.DeleteFunc(r.votes, func(v vote) bool { return c.now-v.at >= voteLife })
+	t := c.count(r)
+	c.judgePending(r, t)
+	if r.State.gone() {
+		return
+	}
+	if t.crash > 0 {
+		if r.first == 0 {
+			r.first = c.now
+		}
+		sure := t.vanished || t.crash > 1
+		if sure && (2*t.crash > t.all || c.now-r.first >= crashWait && t.crash > t.hear) {
+			c.verdict(r, Failed, Crashed)
+			return
+		}
+	} else {
+		r.first = 0
+	}
+	if t.accuse < 2 {
+		r.second = 0
+	} else if r.second == 0 {
+		r.second = c.now
+		if c.mine(r).accuses() && !c.cutOff {
+			c.vote(r, true)
+		}
+	}
+	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear) {
+		cause := Overdue
+		if t.noRoute {
+			cause = Unreachable
+		}
+		c.verdict(r, Suspect, cause)
+	}
+	if r.swimDead {
+		c.judgeSwim(r, t)
+	}
+	c.show(r)
+}
+
+// judgeSwim decides on r, which SWIM holds dead.
+func (c *Core) judgeSwim(r *row, t tally) {
+	switch {
+	case c.cutOff:
+	case !r.swimAsked:
+		r.swimAsked, r.swimAt = true, c.now
+		c.ask(r)
+	case c.now-r.swimAt < askWait:
+	case t.hear == 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+		c.verdict(r, Failed, Unreachable)
+	case c.now-r.swimAt >= askAgain:
+		r.swimAt = c.now
+		c.ask(r)
+		if t.hear > 0 { // SWIM is wrong, and finds out by an exchange
+			c.contacts.want(c, r)
+		}
+	}
+}
+
+// ask asks the partners of r whether they hear it.
+func (c *Core) ask(r *row) {
+	says := Nothing
+	if r.watch != nil {
+		says = c.mine(r)
+	}
+	c.sendVote(r, says, true)
+}
+
+// verdict makes r worse off, and announces it to everybody.
+func (c *Core) verdict(r *row, s State, cause Cause) {
+	if c.cutOff && cause != Crashed {
+		return
+	}
+	rec := Rec{Epoch: r.Epoch, State: s, Cause: cause}
+	if !rec.worse(&r.Rec) {
+		return
+	}
+	c.announceWith(r, func() { c.edit(r, func() { r.State, r.Cause = s, cause }) })
+}
+
+// announceWith makes a change to r and tells it to all who are to hear it from
+// this peer: those on the ring before the change.
+func (c *Core) announceWith(r *row, change func()) {
+	to := c.share(r)
+	change()
+	r.told = c.now
+	c.out.Sends = append(c.out.Sends, Send{To: to, Gossip: len(c.ring) > directSends, Msg: News{From: c.self.ID, Recs: []Rec{c.export(r)}}})
+}
+
+// share returns whom this peer tells of r: everybody in a small cluster, its share
+// in a large one, and r itself.
+func (c *Core) share(r *row) []ID {
+	to := make([]ID, 0, min(len(c.ring), directSends)+1)
+	rank, of := 0, 1
+	if len(c.ring) > directSends {
+		partners := c.partnersOf(nil, r)
+		rank, of = slices.Index(partners, c.self), max(len(partners), 1)
+	}
+	for i, o := range c.ring {
+		if o != c.self && o != r && i%of == rank {
+			to = append(to, o.ID)
+		}
+	}
+	if r != c.self {
+		to = append(to, r.ID)
+	}
+	return to
+}
+
+// tell tells r what is held of it, so that it can undo it.
+func (c *Core) tell(r *row) {
+	r.told = c.now
+	c.send([]ID{r.ID}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
+}
