@@ -34,6 +34,8 @@ type Change struct {
 	Kind ChangeKind
 	Peer ID
 	From State // before a Changed
+	To   State
+	Why  Cause
 }
 
 // Send is one message. To nil and Gossip true lets gossip carry it to all.

@@ -202,10 +202,10 @@ func (c *Core) show(r *row) {
 		if r.State == Forgotten || c.rows[r.ID] == nil {
 			kind = Dropped
 		}
-		c.out.Changes = append(c.out.Changes, Change{Kind: kind, Peer: r.ID, From: r.seen})
+		c.out.Changes = append(c.out.Changes, Change{Kind: kind, Peer: r.ID, From: r.seen, To: r.seen, Why: r.why})
 	case !r.shown:
 		r.shown, r.seen, r.why = true, s, why
-		c.out.Changes = append(c.out.Changes, Change{Kind: Joined, Peer: r.ID})
+		c.out.Changes = append(c.out.Changes, Change{Kind: Joined, Peer: r.ID, To: s, Why: why})
 		c.log(LogInfo, "member joined", "member", r.Name, "addr", r.Addr, "state", s)
 	case s != r.seen || why != r.why:
 		from := r.seen
@@ -224,13 +224,13 @@ func (c *Core) show(r *row) {
 		if s == from {
 			kind = Updated
 		}
-		c.out.Changes = append(c.out.Changes, Change{Kind: kind, Peer: r.ID, From: from})
+		c.out.Changes = append(c.out.Changes, Change{Kind: kind, Peer: r.ID, From: from, To: s, Why: why})
 	}
 }
 
 // updated says that something else about r changed.
 func (c *Core) updated(r *row) {
 	if r.shown {
-		c.out.Changes = append(c.out.Changes, Change{Kind: Updated, Peer: r.ID, From: r.seen})
+		c.out.Changes = append(c.out.Changes, Change{Kind: Updated, Peer: r.ID, From: r.seen, To: r.seen, Why: r.why})
 	}
 }
