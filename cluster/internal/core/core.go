@@ -94,6 +94,10 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 		if r := c.other(in.Peer); r != nil {
 			c.heard(r, c.now)
 		}
+	case SaidLeave:
+		if r := c.other(in.Peer); r != nil && r.State < Left {
+			c.edit(r, func() { r.State, r.Cause = Left, NoCause })
+		}
 	case Broke:
 		c.broke(in.Peer)
 	case Dialled:

@@ -22,6 +22,8 @@ type (
 	}
 	// Heard says that Peer was heard after a second of silence.
 	Heard struct{ Peer ID }
+	// SaidLeave says that Peer said on its stream that it leaves.
+	SaidLeave struct{ Peer ID }
 	// Broke says that the stream of Peer ended without a goodbye.
 	Broke struct{ Peer ID }
 	// Dialled says what became of a dial to Peer: nil result is Answered.
@@ -119,6 +121,7 @@ func (Tick) input()       {}
 func (Late) input()       {}
 func (Up) input()         {}
 func (Heard) input()      {}
+func (SaidLeave) input()  {}
 func (Broke) input()      {}
 func (Dialled) input()    {}
 func (Swim) input()       {}
