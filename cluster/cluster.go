@@ -11,75 +11,90 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/address"
+	"github.com/peerhq/peer/cluster/internal/core"
+	"github.com/peerhq/peer/cluster/internal/datadir"
+	"github.com/peerhq/peer/cluster/internal/keys"
+	"github.com/peerhq/peer/cluster/internal/port"
+	"github.com/peerhq/peer/cluster/internal/watch"
 )
 
 var (
-	// ErrUnknown: no member of that name.
+	// ErrUnknown is returned for a name that no member has.
 	ErrUnknown = errors.New("no such member")
-	// ErrLiving: the member is alive or suspect, and only the gone are forgotten.
+	// ErrLiving is returned for a member that is alive or suspect: only the
+	// departed are forgotten.
 	ErrLiving = errors.New("member is not gone")
-
-	errClosing = errors.New("this peer is leaving")
 )
 
 // Cluster is this peer's membership: a running thing, made by Start. All
 // methods may be called from any goroutine.
 //
-// Its goroutines: the transport's (packets, accept, one a mute stream), the
-// dispatcher of events, the beat loop, the reconciler and its attempts, the
-// saver, the key loop, the watch loop with a reader for each stream, and one for each dial,
-// notice, record to fetch or name to settle. Close ends and
-// awaits them. memberlist's own probes may outlive it by seconds; they touch
-// nothing of ours.
+// Its goroutines: the owner of the core, the dispatcher of events, the sender, the
+// follower of seeds, the saver, one for each table exchange and each record that
+// is sent, and those of the port, the keyring, the watch streams and the log. Close
+// ends and awaits them. memberlist's own probes may outlive it by seconds; they
+// touch nothing of ours.
 type Cluster struct {
-	cfg        Config
-	logger     hclog.Logger
-	started    time.Time
-	ml         *memberlist.Memberlist
-	trans      *transport
-	broadcasts *memberlist.TransmitLimitedQueue
-	rec        *reconciler
-	store      *store
-	warnings   []Warning // of the start; never changed after it
+	cfg     Config
+	logger  hclog.Logger
+	logs    *logQueue
+	started time.Time
+	self    atomic.Pointer[identity]
 
+	ml         *memberlist.Memberlist
+	port       *port.Port
+	keyring    *keys.Keyring
+	watch      *watch.Watcher
+	dir        *datadir.Dir
+	broadcasts *memberlist.TransmitLimitedQueue
+	out        *outbox
+	seeds      *seedList
+	chooser    address.Chooser
+	nodes      nodes
+
+	inputs  chan input
 	view    atomic.Pointer[View]
-	joined  atomic.Bool   // some other peer answered at least once
+	ack     atomic.Pointer[ack]
+	joined  atomic.Bool   // a table was exchanged with another peer
+	acked   atomic.Int64  // the last answer to a ping by UDP, since started
 	closing chan struct{} // closed by Close
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
 
-	keys    keyHolder
-	keyring keyState
-	gifts   gifts
+	stalls, stalledFor, lastStall atomic.Int64
 
-	watchKick chan struct{} // the ring may have changed
-	wg        sync.WaitGroup
-
-	mu        sync.Mutex
-	cond      *sync.Cond // the queue or the view changed, or closed is set
-	rows      map[Instance]*row
-	self      *row
-	gone      map[Instance]time.Time // superseded, never to be admitted again
-	known     map[string]rememberedPeer
+	// Of the owner's goroutine alone.
+	core      *core.Core
+	table     map[Instance]Member
+	pulses    map[core.ID]*pulse
 	index     uint64
-	dirty     bool
-	queue     []Event
-	beatOrder []*row // scratch
-	beatTurn  uint64
-	beatLeap  uint64 // added to this peer's counter, see staying
-	noticeSeq uint64
-	cutOff    bool      // no partner answers
-	healing   bool      // healed is under way
-	acked     time.Time // the last answer to a ping by UDP
-	odd       int       // acks with another roster, less those with this one, see compare
-	compared  time.Time // the last exchange for their sake
-	ringRows  []*row
-	ringAt    uint64 // index at which ringRows was made
-	closed    bool
-	left      bool
+	pending   []Event
+	dirty     bool // the View is out of date
+	silent    bool // and no event tells of it
+	published time.Duration
+	publishAt <-chan time.Time
+	linksRead []watch.Link
+	links     []core.Link
 
-	renumbering bool  // renumber is under way
-	saveErr     error // of the last write to the data dir
+	wg sync.WaitGroup
+
+	mu         sync.Mutex
+	cond       *sync.Cond // the queue or the View changed, or closed is set
+	queue      []Event
+	warnings   []Warning
+	refusals   map[string]string // by name, what was told of an address
+	contacting map[netip.AddrPort]struct{}
+	saveErr    error // of the last write to the data dir
+	closed     bool
+	left       bool
+}
+
+// identity is who this peer is for now: its instance, and where it is reached.
+type identity struct {
+	instance Instance
+	addr     netip.AddrPort
 }
 
 // Start makes this host a member: it binds the gossip port, then runs. It
@@ -91,162 +106,170 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	c := &Cluster{
-		cfg:     cfg,
-		logger:  cfg.Logger,
-		started: time.Now(),
-		closing: make(chan struct{}),
-		leaving: make(chan struct{}),
-		answers: make(chan struct{}, 16),
-
-		watchKick: make(chan struct{}, 1),
-		rows:      map[Instance]*row{},
-		gone:      map[Instance]time.Time{},
-		known:     map[string]rememberedPeer{},
-	}
-	c.cond = sync.NewCond(&c.mu)
-	keys, err := firstKeys(cfg)
+	body, err := encodeRecord(record{Tags: cfg.Tags, Services: cfg.Services})
 	if err != nil {
 		return nil, err
 	}
-	c.keys.set.Store(keys)
-	c.broadcasts = &memberlist.TransmitLimitedQueue{
-		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
-		NumNodes:       func() int { return len(c.View().Members) },
+	if err := errors.Join(validateTags(cfg.Tags), validateServices(cfg.Services)); err != nil {
+		return nil, err
 	}
-	var seeds []seed
+	var seeds []address.Seed
 	for _, s := range cfg.Seeds {
-		p, err := parseSeed(s, DefaultPort)
+		p, err := address.ParseSeed(s, DefaultPort)
 		if err != nil {
 			return nil, err
 		}
 		seeds = append(seeds, p)
 	}
-	c.rec = newReconciler(seeds)
-
-	st, r, warning, err := openStore(cfg.FS, cfg.DataDir)
+	dir, remembered, warning, err := datadir.Open(cfg.FS, cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	c.store = st
+	inst, err := newInstance(cfg.Now(), Instance(remembered.Self), cfg.Rand)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		cfg: cfg, started: time.Now(), dir: dir,
+		inputs: make(chan input, inputQueue), closing: make(chan struct{}), leaving: make(chan struct{}),
+		answers: make(chan struct{}, 16), seeds: newSeedList(seeds),
+		nodes: nodes{in: map[Instance]struct{}{}}, table: map[Instance]Member{}, pulses: map[core.ID]*pulse{},
+		refusals: map[string]string{}, contacting: map[netip.AddrPort]struct{}{},
+		index: uint64(inst.Started().UnixMilli()),
+	}
+	c.cond = sync.NewCond(&c.mu)
+	c.logs = newLogQueue(cfg.Logger)
+	c.logger = c.logs.Logger()
+	c.broadcasts = &memberlist.TransmitLimitedQueue{
+		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
+		NumNodes:       func() int { return len(c.View().Members) },
+	}
+	c.out = newOutbox(c.broadcasts)
 	if warning != "" {
 		c.warn("data_dir", warning, "mend "+cfg.DataDir+" or name another --data-dir")
 	}
-	for _, p := range r.Peers {
-		if p.Name != cfg.Name {
-			c.known[p.Name] = p
-		}
-	}
-	inst, err := newInstance(cfg.Now(), r.Self, cfg.Rand)
-	if err != nil {
-		return nil, err
-	}
-	c.index = uint64(inst.Started().UnixMilli())
-	if err := c.open(inst); err != nil {
+	if err := c.open(inst, remembered, body); err != nil {
+		c.logs.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// open binds the port, announces this peer and starts what runs.
-func (c *Cluster) open(inst Instance) error {
-	bind, err := parseBind(c.cfg.Bind)
+// open binds the port, makes the core and starts what runs.
+func (c *Cluster) open(inst Instance, remembered datadir.State, body []byte) error {
+	bind, err := address.ParseBind(c.cfg.Bind)
 	if err != nil {
 		return err
 	}
-	c.trans, err = openTransport(c.cfg.Network, bind)
+	c.keyring, err = keys.New(c.keysConfig())
 	if err != nil {
 		return err
 	}
-	if err := c.announceAt(inst, bind.Addr()); err != nil {
-		_ = c.trans.Shutdown()
+	c.port, err = port.Open(port.Config{
+		Network: c.cfg.Network, Bind: bind, Label: c.cfg.Label, Keys: c.keyring,
+		MaxNodes: maxNodes, MaxFrame: maxRecord + 64,
+		Watch: func(conn net.Conn) { c.watch.Accept(conn) }, Stale: c.staleKey, Logger: c.logger.Named("memberlist"),
+	})
+	if err != nil {
 		return err
 	}
-	c.trans.guard.label, c.trans.guard.keys = c.cfg.Label, &c.keys
-	c.trans.stale = c.staleKey
-	c.trans.log = newMemberlistLogger(c.logger.Named("memberlist"), time.Now)
-	ml, err := memberlist.Create(c.memberlistConfig(inst))
-	if err != nil {
-		_ = c.trans.Shutdown()
+	if err := c.introduce(inst, bind.Addr()); err != nil {
+		_ = c.port.Shutdown()
+		return err
+	}
+	c.core = core.New(core.Config{
+		Self: core.Rec{
+			ID: core.ID(inst), Prev: core.ID(remembered.Self), Name: c.cfg.Name, Addr: c.advertised(), Version: c.cfg.Version,
+			WireMin: wireMin, WireMax: wireMax,
+		},
+		Body: body, Data: record{Tags: c.cfg.Tags, Services: c.cfg.Services}.clone(),
+		ForgetAfter: c.cfg.ForgetAfter, Seed: uint64(inst),
+	}, c.now())
+	c.carryOut(c.core.First())
+	c.carryOut(c.core.Step(c.now(), c.memories(remembered)))
+	c.watch = watch.New(c.watchConfig(inst))
+	c.publish()
+	if c.ml, err = memberlist.Create(c.memberlistConfig(inst)); err != nil {
+		_ = c.port.Shutdown()
+		c.watch.Close()
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	c.ml = ml
-	c.trans.watch = c.acceptWatch
-	c.trans.start()
+	c.port.Serve()
+	c.keyring.Start()
+	c.wg.Go(c.own)
 	c.wg.Go(c.dispatch)
-	c.wg.Go(c.beatLoop)
-	c.wg.Go(c.watchLoop)
-	c.wg.Go(c.keyLoop)
-	c.wg.Go(c.reconcile)
+	c.wg.Go(func() { c.out.run(c.ml.SendBestEffort) })
+	c.wg.Go(c.followSeeds)
 	c.wg.Go(c.keep)
 	return nil
 }
 
-// announceAt chooses the advertised address and makes this peer's own row.
-func (c *Cluster) announceAt(inst Instance, bind netip.Addr) error {
-	host, port, err := splitAdvertise(c.cfg.Advertise)
+// introduce chooses the address at which others reach this peer.
+func (c *Cluster) introduce(inst Instance, bind netip.Addr) error {
+	host, number, err := address.SplitAdvertise(c.cfg.Advertise)
 	if err != nil {
 		return err
 	}
-	ip, warning, err := chooseAdvertise(bind, host, hostCandidates, defaultRoute(bind))
+	c.chooser = address.Chooser{Bind: bind, Advertise: host, Resolver: c.cfg.Resolver}
+	choice, err := c.chooser.Choose(context.Background())
 	if err != nil {
 		return err
 	}
-	if warning != "" {
-		c.warn("advertise", warning, "give --advertise the address at which others reach this host")
+	if number == 0 {
+		number = c.port.Addr().Port()
 	}
-	if port == 0 {
-		port = c.trans.port()
+	addr := netip.AddrPortFrom(choice.Addr, number)
+	c.self.Store(&identity{inst, addr})
+	if choice.Warning != "" {
+		c.warn("advertise", choice.Warning, "give --advertise the address at which others reach this host")
 	}
-	c.trans.advertise = netip.AddrPortFrom(ip, port)
-	if len(c.cfg.Keys) == 0 && !ip.IsLoopback() {
-		c.warn("gossip_unencrypted", "gossip is not encrypted: whoever reaches "+c.trans.advertise.String()+" can forge members", "make a key with `peer keygen` and give it with --encrypt-file")
+	if len(c.cfg.Keys) == 0 && !addr.Addr().IsLoopback() {
+		c.warn("gossip_unencrypted", "gossip is not encrypted: whoever reaches "+addr.String()+" can forge members", "make a key with `peer keygen` and give it with --encrypt-file")
 	}
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := &row{swim: true, hash: ringHash(inst), m: Member{
-		Name: c.cfg.Name, Instance: inst, Addr: c.trans.advertise, Self: true,
-		State: Alive, Since: c.started, Version: c.cfg.Version, pulse: newPulse(c.started, c.started),
-	}}
-	c.self = r
-	c.rows[inst] = r
-	if err := c.setOwn(record{Tags: c.cfg.Tags, Services: c.cfg.Services}); err != nil {
-		return err
-	}
-	c.emit(Joined, r)
-	c.publish()
 	return nil
 }
+
+func (c *Cluster) advertised() netip.AddrPort { return c.self.Load().addr }
+func (c *Cluster) instance() Instance         { return c.self.Load().instance }
 
 func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 	d := delegate{c}
 	m := memberlist.DefaultLANConfig() // LAN timing: the verdict stays as sure as it is
 	m.Name = nodeName(c.cfg.Name, inst)
 	m.Label = c.cfg.Label
-	m.Transport = c.trans
-	m.BindAddr = c.trans.advertise.Addr().String()
-	m.BindPort = int(c.trans.advertise.Port())
+	m.Transport = c.port
+	m.BindAddr = c.advertised().Addr().String()
+	m.BindPort = int(c.advertised().Port())
 	m.AdvertiseAddr, m.AdvertisePort = m.BindAddr, m.BindPort
-	m.PushPullInterval = fullExchange
+	m.PushPullInterval = 0      // tables are exchanged when they differ
 	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
 	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
-	m.Logger = c.trans.log
-	m.UDPBufferSize -= sealOverhead // encryption is the transport's, see seal
+	m.Logger = c.port.Logger()
+	m.UDPBufferSize -= keys.Overhead // encryption is the port's
 	return m
 }
 
-func (c *Cluster) warn(code, text, fix string) {
-	c.warnings = append(c.warnings, Warning{Code: code, Text: text, Fix: fix})
-	c.logger.Warn(text, "fix", fix)
+func (c *Cluster) watchConfig(inst Instance) watch.Config {
+	return watch.Config{
+		Self: uint64(inst), Label: c.cfg.Label, Keys: c.keyring.Secrets, Versions: [2]byte{wireMin, wireMax},
+		Dial: c.cfg.Network.Dial, Know: c.knows, On: c.evidence, Logger: c.logger.Named("watch"),
+	}
 }
 
-// View returns the newest picture of the cluster. It takes no lock.
-func (c *Cluster) View() *View {
-	if v := c.view.Load(); v != nil {
-		return v
-	}
-	return &View{}
+// knows says whether a watch stream from an instance may be kept.
+func (c *Cluster) knows(id uint64) (known bool) {
+	c.ask(func(k *core.Core) {
+		rec, ok := k.Lookup(core.ID(id))
+		known = ok && rec.State < core.Failed
+	})
+	return known
+}
+
+func (c *Cluster) warn(code, text, fix string) {
+	c.mu.Lock()
+	c.warnings = append(c.warnings, Warning{Code: code, Text: text, Fix: fix})
+	c.mu.Unlock()
+	c.logger.Warn(text, "fix", fix)
 }
 
 // Changed returns when the View's Index is above index, or with ctx's error.
@@ -273,13 +296,72 @@ func (c *Cluster) Changed(ctx context.Context, index uint64) error {
 
 // Self returns this peer as others see it.
 func (c *Cluster) Self() Member {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.self.m
+	for _, m := range c.View().Members {
+		if m.Self {
+			return m
+		}
+	}
+	return Member{}
 }
 
+// SetTags replaces this peer's tags for everybody.
+func (c *Cluster) SetTags(tags map[string]string) error {
+	return c.announce(func(r *record) { r.Tags = tags })
+}
+
+// SetServices replaces this peer's services for everybody.
+func (c *Cluster) SetServices(services []Service) error {
+	return c.announce(func(r *record) { r.Services = services })
+}
+
+// announce changes this peer's own record and spreads it. It returns when its own
+// View shows it, and does not wait for anybody else.
+func (c *Cluster) announce(change func(*record)) (err error) {
+	if !c.ask(func(k *core.Core) {
+		i, _ := k.Shown(k.Self())
+		r, _ := i.Data.(record)
+		change(&r)
+		r = r.clone()
+		if err = errors.Join(validateTags(r.Tags), validateServices(r.Services)); err != nil {
+			return
+		}
+		var body []byte
+		if body, err = encodeRecord(r); err == nil {
+			c.carryOut(k.Step(c.now(), core.SetRecord{Body: body, Data: r}))
+			c.publish()
+		}
+	}) {
+		return errClosing
+	}
+	return err
+}
+
+// Forget drops a member that is failed or left, here and on every other peer. If
+// it lives after all it comes back by itself. It fails with ErrUnknown or
+// ErrLiving.
+func (c *Cluster) Forget(name string) (err error) {
+	if !c.ask(func(k *core.Core) {
+		switch known, gone := k.Departed(name); {
+		case !known:
+			err = ErrUnknown
+		case !gone:
+			err = ErrLiving
+		default:
+			c.carryOut(k.Step(c.now(), core.Forget{Name: name}))
+			c.publish()
+		}
+	}) {
+		return errClosing
+	}
+	return err
+}
+
+// leaveMost is how long memberlist may take to spread that this peer leaves: three
+// of its gossip rounds. Its members have our own word by then.
+const leaveMost = 600 * time.Millisecond
+
 // Leave says goodbye to everybody, so that they show this peer as left at
-// once, and waits until memberlist has spread it, at most until ctx is done. The
+// once, and waits until that is sent, at most until ctx is done. The
 // peer keeps answering until Close; it cannot join again.
 func (c *Cluster) Leave(ctx context.Context) error {
 	c.mu.Lock()
@@ -289,33 +371,23 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	}
 	c.left = true
 	close(c.leaving)
-	now := time.Now()
-	frame := farewellFrame(c.self.m.Instance, c.beatNow(now))
-	var to []Member
-	for _, r := range c.rows {
-		if r != c.self && (r.m.State == Alive || r.m.State == Suspect) {
-			to = append(to, r.m)
-		}
-	}
-	c.set(c.self, Left, CauseLeft)
-	c.publish()
 	c.mu.Unlock()
-
-	c.broadcasts.QueueBroadcast(recordBroadcast{owner: "left " + c.self.m.Instance.String(), frame: frame})
-	for _, m := range to {
-		node := &memberlist.Node{Name: nodeName(m.Name, m.Instance), Addr: m.Addr.Addr().AsSlice(), Port: m.Addr.Port()}
-		if err := c.ml.SendBestEffort(node, frame); err != nil {
-			c.logger.Debug("say goodbye", "member", m.Name, "addr", m.Addr.String(), "err", err)
-		}
+	c.keyring.Leave()
+	alone := c.alone()
+	c.ask(func(k *core.Core) {
+		c.carryOut(k.Step(c.now(), core.Leave{}))
+		c.publish()
+	})
+	c.watch.Leave()
+	c.out.flush()
+	if alone {
+		return nil
 	}
-	c.sayGoodbye()
-	timeout := 2 * time.Second
+	timeout := leaveMost
 	if d, ok := ctx.Deadline(); ok {
-		timeout = max(time.Until(d), time.Millisecond)
+		timeout = min(timeout, max(time.Until(d), time.Millisecond))
 	}
-	if err := c.ml.Leave(timeout); err != nil {
-		return fmt.Errorf("leave: %w", err)
-	}
+	_ = c.ml.Leave(timeout) // a time-out means that the others leave as well
 	return nil
 }
 
@@ -332,37 +404,30 @@ func (c *Cluster) Close() error {
 	c.mu.Unlock()
 	var err error
 	if first {
+		c.keyring.Close()
 		err = c.ml.Shutdown()
+		c.watch.Close()
+		c.out.close()
 	}
 	c.wg.Wait()
+	c.logs.Close()
 	return err
 }
 
-// spawn runs f on a goroutine that Close waits for; false when it is too late.
-// The caller holds c.mu.
-func (c *Cluster) spawn(f func()) bool {
+// spawn runs f on a goroutine that Close waits for, and otherwise when it is too
+// late.
+func (c *Cluster) spawn(f, otherwise func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		return false
+		c.wg.Go(otherwise)
+		return
 	}
 	c.wg.Go(f)
-	return true
 }
 
 func (c *Cluster) isLeaving() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.left || c.closed
-}
-
-// sleep waits for d; it reports false when the cluster closes or leaves first.
-func (c *Cluster) sleep(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-c.closing:
-	case <-c.leaving:
-	}
-	return false
 }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/address"
+	"github.com/peerhq/peer/cluster/internal/core"
 )
 
 // delegate is what memberlist calls. The event methods run with memberlist's
 // table locked and the packet methods in its receive path: they copy what they
-// need, never block, and never call memberlist.
+// need, wait for nothing but the owner's queue, and never call memberlist.
 type delegate struct{ c *Cluster }
 
 var (
@@ -23,48 +27,69 @@ var (
 )
 
 var (
-	errSuperseded = errors.New("superseded by a later start")
-	errCrowded    = errors.New("the table is full")
-	errForged     = errors.New("it contradicts what is known: forged, or two peers advertise one address")
-	errVersions   = errors.New("its protocol versions would shut everybody else out")
+	errCrowded  = errors.New("the table is full")
+	errForged   = errors.New("it contradicts what is known: forged, or two peers advertise one address")
+	errVersions = errors.New("its protocol versions would shut everybody else out")
 )
 
-// maxMembers bounds the table: forged announcements must not fill the memory.
-const maxMembers = 10_000
+// maxNodes bounds memberlist's own table: forged announcements must not fill the
+// memory.
+const maxNodes = 16_384
+
+// nodes are the instances in memberlist's table.
+type nodes struct {
+	mu sync.Mutex
+	in map[Instance]struct{}
+}
+
+func (n *nodes) add(i Instance) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.in[i] = struct{}{}
+}
+
+func (n *nodes) remove(i Instance) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.in, i)
+}
+
+func (n *nodes) roomFor(i Instance) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, known := n.in[i]
+	return known || len(n.in) < maxNodes
+}
 
 // NotifyAlive refuses what memberlist would take in blindly: a node without
-// our name form, meta or a usable address, and a start that was replaced.
-// Having it at all makes memberlist drop announcements without versions, one
-// of which would poison its table for ever.
+// our name form, meta or a usable address. Having it at all makes memberlist drop
+// announcements without versions, one of which would poison its table for ever.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	c := d.c
 	name, inst, err := parseNodeName(n.Name)
 	if err != nil {
 		return err
 	}
-	if _, _, err := parseMeta(n.Meta); err != nil {
+	if _, err := parseMeta(n.Meta); err != nil {
 		return err
 	}
 	addr, err := nodeAddr(n)
 	if err != nil {
 		return err
 	}
-	if !compatible(n) {
-		return errVersions
+	if err := address.Refuse(addr, c.advertised()); err != nil {
+		return fmt.Errorf("member %s: %w", name, err)
 	}
-	c := d.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, gone := c.gone[inst]; gone {
-		return errSuperseded
-	}
-	r := c.rows[inst]
+	self := c.instance()
 	switch {
-	case r == nil && len(c.rows) >= maxMembers:
-		return errCrowded
-	case r != nil && r.m.Name != name:
-		return errForged // an instance has one name
-	case inst != c.self.m.Instance && addr == c.self.m.Addr && (name != c.self.m.Name || inst > c.self.m.Instance):
+	case !compatible(n):
+		return errVersions
+	case inst == self && (name != c.cfg.Name || addr != c.advertised()):
+		return errForged
+	case inst > self && addr == c.advertised() && name != c.cfg.Name:
 		return errForged // this peer itself has that port, whatever others say
+	case !c.nodes.roomFor(inst):
+		return errCrowded
 	}
 	return nil
 }
@@ -78,25 +103,27 @@ func compatible(n *memberlist.Node) bool {
 		n.DMin == 0 && n.DCur == 0
 }
 
-var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
 func nodeAddr(n *memberlist.Node) (netip.AddrPort, error) {
 	ip, _ := netip.AddrFromSlice(n.Addr)
-	ip = ip.Unmap()
-	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip == broadcastAddr || n.Port == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%w: address", errWire)
+	addr := netip.AddrPortFrom(ip.Unmap(), n.Port)
+	if !core.Usable(addr) {
+		return netip.AddrPort{}, fmt.Errorf("%w: address", core.ErrWire)
 	}
-	return netip.AddrPortFrom(ip, n.Port), nil
+	return addr, nil
 }
 
 // NotifyJoin is called with memberlist's table locked.
-func (d delegate) NotifyJoin(n *memberlist.Node) { d.up(n) }
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.opinion(n, false) }
 
 // NotifyUpdate is called with memberlist's table locked.
-func (d delegate) NotifyUpdate(n *memberlist.Node) { d.up(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.opinion(n, false) }
 
-func (d delegate) up(n *memberlist.Node) {
-	name, inst, err := parseNodeName(n.Name)
+// NotifyLeave is called with memberlist's table locked, for the dead and the
+// left alike.
+func (d delegate) NotifyLeave(n *memberlist.Node) { d.opinion(n, true) }
+
+func (d delegate) opinion(n *memberlist.Node, dead bool) {
+	_, inst, err := parseNodeName(n.Name)
 	if err != nil {
 		return
 	}
@@ -104,32 +131,24 @@ func (d delegate) up(n *memberlist.Node) {
 	if err != nil {
 		return
 	}
-	number, version, err := parseMeta(n.Meta)
-	if err != nil {
-		return
+	if dead {
+		d.c.nodes.remove(inst)
+	} else {
+		d.c.nodes.add(inst)
 	}
-	d.c.memberUp(name, inst, addr, number, version)
-}
-
-// NotifyLeave is called with memberlist's table locked, for the dead and the
-// left alike.
-func (d delegate) NotifyLeave(n *memberlist.Node) {
-	if _, inst, err := parseNodeName(n.Name); err == nil {
-		d.c.memberDown(inst)
-	}
+	d.c.step(core.Swim{Peer: core.ID(inst), Addr: addr, Dead: dead})
 }
 
 // NodeMeta is called when memberlist announces this peer.
-func (d delegate) NodeMeta(limit int) []byte {
-	c := d.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return appendMeta(nil, c.self.number, c.cfg.Version)
-}
+func (d delegate) NodeMeta(int) []byte { return appendMeta(nil) }
 
 // NotifyMsg is called from the packet goroutine and from stream goroutines;
 // buf is memberlist's own.
-func (d delegate) NotifyMsg(buf []byte) { d.c.takeFrame(bytes.Clone(buf), time.Now()) }
+func (d delegate) NotifyMsg(buf []byte) {
+	if in := d.c.readFrame(bytes.Clone(buf)); in != nil {
+		d.c.step(in)
+	}
+}
 
 // GetBroadcasts is called for every packet that has room.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
@@ -137,18 +156,13 @@ func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
 }
 
 // LocalState is this peer's half of a push/pull.
-func (d delegate) LocalState(join bool) []byte { return d.c.localState(time.Now()) }
+func (d delegate) LocalState(bool) []byte { return d.c.localState() }
 
-// MergeRemoteState is called after memberlist has merged the node list, so that
-// all instances named here are known.
-func (d delegate) MergeRemoteState(buf []byte, join bool) {
-	d.c.mergeState(bytes.Clone(buf), time.Now())
-}
+// MergeRemoteState is called after memberlist has merged the node list.
+func (d delegate) MergeRemoteState(buf []byte, _ bool) { d.c.mergeState(bytes.Clone(buf)) }
 
 // AckPayload is called in the receive path when a ping is answered.
-func (d delegate) AckPayload() []byte {
-	return d.c.ack(time.Now()).append(nil)
-}
+func (d delegate) AckPayload() []byte { return d.c.ack.Load().append(nil, d.c.now()) }
 
 // NotifyPingComplete is called by the prober for every ack that came by UDP.
 func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
@@ -156,23 +170,17 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payl
 	if err != nil {
 		return
 	}
-	now := time.Now()
 	c := d.c
+	c.acked.Store(int64(c.now()))
 	a, err := parseAck(payload)
 	if err != nil {
 		c.logger.Debug("dropped malformed gossip", "member", n.Name, "err", err)
+		return
 	}
-	c.mu.Lock()
-	c.acked = now
-	if r := c.rows[inst]; r != nil && r != c.self {
-		r.m.pulse.rtt.Store(int64(max(rtt, 1)))
-		r.m.pulse.touch(now)
-		c.heardFrom(r)
-		c.publish()
-		if err == nil {
-			c.compare(r, a.roster, now)
+	id := core.ID(inst)
+	c.submit(input{in: core.Ack{Peer: id, Hash: a.hash, Beats: a.beats}, do: func(*core.Core) {
+		if p := c.pulses[id]; p != nil {
+			p.rtt.Store(int64(max(rtt, 1)))
 		}
-	}
-	c.mu.Unlock()
-	c.hearBeats(a.beats, now)
+	}})
 }

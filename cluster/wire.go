@@ -7,47 +7,44 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/peerhq/peer/cluster/internal/core"
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // What this package puts on the gossip wire, inside memberlist's own packets
-// and under its encryption:
+// and under its encryption. The frames of membership are those of package core,
+// those of keys of package keys.
 //
 //	node name   NAME#INSTANCE
-//	node meta   wireVersion, record number (uvarint), version of the binary
-//	ack payload wireVersion, roster (8 bytes big endian), heartbeats
+//	node meta   the lowest and the highest wire version that the member speaks,
+//	            a byte each
+//	ack payload hash of the table (8 bytes, big endian), heartbeats
 //	messages    one frame each, by its first byte
-//	push/pull   wireVersion, frames, each behind its length (uvarint)
+//	push/pull   frames, each behind its length (uvarint), the table first
 //
-// Frames: farewell {instance, counter}, record {instance, number, JSON},
-// number {instance, number of its record}, wanted {asker's instance, instance
-// …}, beats. Numbers are uvarints, instances 8 bytes big endian. Whatever a stranger sends is bounded and checked here, once.
+//	'R' record    instance, number, JSON
+//	'B' beats     instance, counter, age in tenths of a second; again and again
+//
+// Numbers are uvarints, instances 8 bytes, big endian. A frame of an unknown kind
+// is left alone, and so are bytes behind what is known of one. Whatever a stranger
+// sends is bounded and checked here, once.
 
 const (
-	wireVersion = 1
+	// WireMin and WireMax are the wire versions that this release speaks. Members
+	// work together whose ranges overlap.
+	wireMin = 2
+	wireMax = 2
 
-	frameFarewell = 'F'
-	frameRecord   = 'R'
-	frameNumber   = 'A'
-	frameWanted   = 'W'
-	frameBeats    = 'B'
+	frameRecord = 'R'
+	frameBeats  = 'B'
 
-	maxRecord  = 64 << 10 // bytes of JSON
-	maxVersion = 64       // bytes of a binary's version
-	maxWanted  = 256      // records asked for at once
-	maxBeats   = 4096     // heartbeats in a push/pull
-	maxCount   = 1 << 40  // of a goodbye or a record; a heartbeat may leap beyond, see staying
+	maxRecord = 64 << 10 // bytes of JSON
+	maxBeats  = 4096     // heartbeats in a push/pull
+	maxCount  = 1 << 40
 )
 
-var errWire = errors.New("malformed gossip")
-
-// beat is one heartbeat: the counter of an instance, and how long ago it was sent.
-type beat struct {
-	instance Instance
-	count    uint64
-	age      time.Duration
-}
+var errVersion = errors.New("it speaks no wire version that this peer speaks: upgrade the older of the two")
 
 // record is what a member announces of itself besides its address. Its owner
 // numbers it; the higher number wins.
@@ -62,147 +59,111 @@ func nodeName(name string, i Instance) string { return name + "#" + i.String() }
 func parseNodeName(s string) (string, Instance, error) {
 	name, inst, ok := strings.Cut(s, "#")
 	if !ok {
-		return "", 0, fmt.Errorf("%w: node name %q has no instance", errWire, printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q has no instance", core.ErrWire, text.Printable(s))
 	}
 	if err := validateName(name); err != nil {
-		return "", 0, fmt.Errorf("%w: node name %q", errWire, printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Printable(s))
 	}
 	i, err := ParseInstance(inst)
 	if err != nil || i.String() != inst { // one spelling only: two would be two nodes to memberlist
-		return "", 0, fmt.Errorf("%w: node name %q", errWire, printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Printable(s))
 	}
 	return name, i, nil
 }
 
-// printable makes a stranger's text safe to log: no control characters, none
-// that hide text or turn its direction, and not too long.
-func printable(s string) string {
-	if len(s) > 160 {
-		s = s[:160]
+func appendMeta(b []byte) []byte { return append(b, wireMin, wireMax) }
+
+// parseMeta returns the highest wire version that both speak.
+func parseMeta(b []byte) (version byte, err error) {
+	if len(b) < 2 || b[0] == 0 || b[0] > b[1] {
+		return 0, fmt.Errorf("%w: meta", core.ErrWire)
 	}
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '.'
-		}
-		return r
-	}, s)
+	if b[0] > wireMax || b[1] < wireMin {
+		return 0, errVersion
+	}
+	return min(b[1], wireMax), nil
 }
 
-func appendMeta(b []byte, number uint64, version string) []byte {
-	if len(version) > maxVersion {
-		version = version[:maxVersion]
-	}
-	b = append(b, wireVersion)
-	b = binary.AppendUvarint(b, number)
-	return append(b, version...)
-}
-
-func parseMeta(b []byte) (number uint64, version string, err error) {
-	if len(b) == 0 || b[0] != wireVersion {
-		return 0, "", fmt.Errorf("%w: meta of another wire version", errWire)
-	}
-	number, n := binary.Uvarint(b[1:])
-	if n <= 0 || len(b)-1-n > maxVersion {
-		return 0, "", fmt.Errorf("%w: meta", errWire)
-	}
-	return number, printable(string(b[1+n:])), nil
-}
-
-// ack is what comes along with the answer to a ping.
+// ack is what comes along with the answer to a ping. at is when its beats were
+// read, on the core's clock.
 type ack struct {
-	roster uint64
-	beats  []beat
+	hash  uint64
+	beats []core.Beat
+	at    time.Duration
 }
 
-func (a ack) append(b []byte) []byte {
-	return appendBeats(binary.BigEndian.AppendUint64(append(b, wireVersion), a.roster), a.beats)
+func (a *ack) append(b []byte, now time.Duration) []byte {
+	return appendBeats(binary.BigEndian.AppendUint64(b, a.hash), a.beats, now-a.at)
 }
 
 func parseAck(b []byte) (a ack, err error) {
-	if len(b) < 9 || b[0] != wireVersion {
-		return a, fmt.Errorf("%w: ack", errWire)
+	if len(b) < 8 {
+		return a, fmt.Errorf("%w: ack", core.ErrWire)
 	}
-	a.roster = binary.BigEndian.Uint64(b[1:])
-	a.beats, err = parseBeats(b[9:])
+	a.hash = binary.BigEndian.Uint64(b)
+	a.beats, err = parseBeats(b[8:])
 	return a, err
 }
 
-func appendBeats(b []byte, beats []beat) []byte {
-	for _, x := range beats {
-		b = binary.BigEndian.AppendUint64(b, uint64(x.instance))
-		b = binary.AppendUvarint(b, x.count)
-		b = binary.AppendUvarint(b, uint64(max(x.age, 0)/(100*time.Millisecond)))
+const beatUnit = 100 * time.Millisecond
+
+// appendBeats appends beats that are older by wait than they say.
+func appendBeats(b []byte, beats []core.Beat, wait time.Duration) []byte {
+	for i, x := range beats {
+		b = binary.BigEndian.AppendUint64(b, uint64(x.Peer))
+		b = binary.AppendUvarint(b, x.Count)
+		age := x.Age + wait
+		if i == 0 && x.Age == 0 {
+			age = 0 // its own: it beats now
+		}
+		b = binary.AppendUvarint(b, uint64(max(age, 0)/beatUnit))
 	}
 	return b
 }
 
-func parseBeats(b []byte) ([]beat, error) {
-	var out []beat
+func parseBeats(b []byte) ([]core.Beat, error) {
+	var out []core.Beat
 	for len(b) > 0 {
 		if len(b) < 10 || len(out) == maxBeats {
-			return nil, fmt.Errorf("%w: heartbeats", errWire)
+			return nil, fmt.Errorf("%w: heartbeats", core.ErrWire)
 		}
-		x := beat{instance: Instance(binary.BigEndian.Uint64(b))}
+		x := core.Beat{Peer: core.ID(binary.BigEndian.Uint64(b))}
 		b = b[8:]
 		var n int
-		if x.count, n = binary.Uvarint(b); n <= 0 || x.count > 2*maxCount {
-			return nil, fmt.Errorf("%w: heartbeats", errWire)
+		if x.Count, n = binary.Uvarint(b); n <= 0 || x.Count > maxCount {
+			return nil, fmt.Errorf("%w: heartbeats", core.ErrWire)
 		}
 		b = b[n:]
 		age, n := binary.Uvarint(b)
 		if n <= 0 {
-			return nil, fmt.Errorf("%w: heartbeats", errWire)
+			return nil, fmt.Errorf("%w: heartbeats", core.ErrWire)
 		}
 		b = b[n:]
-		x.age = time.Duration(min(age, 1<<32)) * 100 * time.Millisecond
+		x.Age = time.Duration(min(age, 1<<32)) * beatUnit
 		out = append(out, x)
 	}
 	return out, nil
 }
 
-func farewellFrame(i Instance, count uint64) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{frameFarewell}, uint64(i))
-	return binary.AppendUvarint(b, count)
-}
-
-func parseFarewell(b []byte) (Instance, uint64, error) {
-	if len(b) < 9 {
-		return 0, 0, fmt.Errorf("%w: farewell", errWire)
-	}
-	count, n := binary.Uvarint(b[8:])
-	if n != len(b)-8 || count > maxCount {
-		return 0, 0, fmt.Errorf("%w: farewell", errWire)
-	}
-	return Instance(binary.BigEndian.Uint64(b)), count, nil
-}
-
-func recordFrame(i Instance, number uint64, body []byte) []byte {
+func recordFrame(i core.ID, number uint64, body []byte) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{frameRecord}, uint64(i))
 	b = binary.AppendUvarint(b, number)
 	return append(b, body...)
 }
 
-func parseRecord(b []byte) (i Instance, number uint64, body []byte, err error) {
+func parseRecord(b []byte) (core.Record, error) {
+	bad := fmt.Errorf("%w: record", core.ErrWire)
 	if len(b) < 9 {
-		return 0, 0, nil, fmt.Errorf("%w: record", errWire)
+		return core.Record{}, bad
 	}
 	number, n := binary.Uvarint(b[8:])
 	if n <= 0 || number > maxCount || len(b)-8-n > maxRecord {
-		return 0, 0, nil, fmt.Errorf("%w: record", errWire)
+		return core.Record{}, bad
 	}
-	return Instance(binary.BigEndian.Uint64(b)), number, b[8+n:], nil
-}
-
-func numberFrame(i Instance, number uint64) []byte {
-	return binary.AppendUvarint(binary.BigEndian.AppendUint64([]byte{frameNumber}, uint64(i)), number)
-}
-
-func parseNumber(b []byte) (Instance, uint64, error) {
-	i, number, err := parseFarewell(b) // of the same form
-	if err != nil {
-		return 0, 0, fmt.Errorf("%w: record number", errWire)
-	}
-	return i, number, nil
+	in := core.Record{Peer: core.ID(binary.BigEndian.Uint64(b)), Number: number, Body: b[8+n:]}
+	r, err := decodeRecord(in.Body)
+	in.Data = r
+	return in, err
 }
 
 // encodeRecord is for this peer's own record; its error names what is too large.
@@ -218,41 +179,28 @@ func encodeRecord(r record) ([]byte, error) {
 }
 
 // decodeRecord takes a stranger's record apart. Its error stays short, however
-// many mistakes there are.
+// many mistakes there are. A service that a later version announces with a health
+// unknown here counts as unchecked; the rest of the record is as good as ever.
 func decodeRecord(b []byte) (record, error) {
 	var r record
 	if len(b) > maxRecord {
-		return record{}, fmt.Errorf("%w: record of %d bytes", errWire, len(b))
+		return record{}, fmt.Errorf("%w: record of %d bytes", core.ErrWire, len(b))
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		return record{}, fmt.Errorf("%w: record: %s", errWire, printable(err.Error()))
+		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Printable(err.Error()))
 	}
 	if len(r.Tags) > maxTags || len(r.Services) > maxServices {
-		return record{}, fmt.Errorf("%w: record of %d tags and %d services", errWire, len(r.Tags), len(r.Services))
+		return record{}, fmt.Errorf("%w: record of %d tags and %d services", core.ErrWire, len(r.Tags), len(r.Services))
+	}
+	for i := range r.Services {
+		if s := &r.Services[i]; !knownHealth(s.Health) {
+			s.Health = ""
+		}
 	}
 	if err := errors.Join(validateTags(r.Tags), validateServices(r.Services)); err != nil {
-		return record{}, fmt.Errorf("%w: record: %s", errWire, printable(err.Error()))
+		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Printable(err.Error()))
 	}
 	return r, nil
-}
-
-func wantedFrame(is []Instance) []byte {
-	b := []byte{frameWanted}
-	for _, i := range is {
-		b = binary.BigEndian.AppendUint64(b, uint64(i))
-	}
-	return b
-}
-
-func parseWanted(b []byte) ([]Instance, error) {
-	if len(b)%8 != 0 || len(b) > 8*maxWanted {
-		return nil, fmt.Errorf("%w: wanted", errWire)
-	}
-	var out []Instance
-	for ; len(b) > 0; b = b[8:] {
-		out = append(out, Instance(binary.BigEndian.Uint64(b)))
-	}
-	return out, nil
 }
 
 // appendFrame adds a frame to a push/pull state.
@@ -265,7 +213,7 @@ func appendFrame(b, frame []byte) []byte {
 func cutFrame(b []byte) (frame, rest []byte, err error) {
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) || size == 0 {
-		return nil, nil, fmt.Errorf("%w: frame", errWire)
+		return nil, nil, fmt.Errorf("%w: frame", core.ErrWire)
 	}
 	return b[n : n+int(size)], b[n+int(size):], nil
 }

@@ -44,3 +44,13 @@ func (c *Core) Memories() []Memory {
 // Usable says whether addr can be that of another host: what strangers announce is
 // checked by it.
 func Usable(addr netip.AddrPort) bool { return usable(addr) }
+
+// HearsAny says whether any partner is heard.
+func (c *Core) HearsAny() bool {
+	for _, r := range c.partners {
+		if c.hears(r) {
+			return true
+		}
+	}
+	return false
+}
