@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -45,7 +46,7 @@ type Cluster struct {
 
 	ml         *memberlist.Memberlist
 	port       *port.Port
-	keyring    *keys.Keyring
+	keys       *keys.Keyring
 	watch      *watch.Watcher
 	dir        *datadir.Dir
 	broadcasts *memberlist.TransmitLimitedQueue
@@ -121,10 +122,11 @@ func Start(cfg Config) (*Cluster, error) {
 		}
 		seeds = append(seeds, p)
 	}
-	dir, remembered, warning, err := datadir.Open(cfg.FS, cfg.DataDir)
+	dir, err := datadir.Open(cfg.FS, cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
+	remembered, warning := dir.Load()
 	inst, err := newInstance(cfg.Now(), Instance(remembered.Self), cfg.Rand)
 	if err != nil {
 		return nil, err
@@ -156,17 +158,17 @@ func Start(cfg Config) (*Cluster, error) {
 }
 
 // open binds the port, makes the core and starts what runs.
-func (c *Cluster) open(inst Instance, remembered datadir.State, body []byte) error {
+func (c *Cluster) open(inst Instance, remembered datadir.Contents, body []byte) error {
 	bind, err := address.ParseBind(c.cfg.Bind)
 	if err != nil {
 		return err
 	}
-	c.keyring, err = keys.New(c.keysConfig())
+	c.keys, err = c.newKeyring()
 	if err != nil {
 		return err
 	}
 	c.port, err = port.Open(port.Config{
-		Network: c.cfg.Network, Bind: bind, Label: c.cfg.Label, Keys: c.keyring,
+		Network: c.cfg.Network, Bind: bind, Label: c.cfg.Label, Keys: c.keys,
 		MaxNodes: maxNodes, MaxFrame: maxRecord + 64,
 		Watch: func(conn net.Conn) { c.watch.Accept(conn) }, Stale: c.staleKey, Logger: c.logger.Named("memberlist"),
 	})
@@ -195,7 +197,7 @@ func (c *Cluster) open(inst Instance, remembered datadir.State, body []byte) err
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	c.port.Serve()
-	c.keyring.Start()
+	c.keys.Start()
 	c.wg.Go(c.own)
 	c.wg.Go(c.dispatch)
 	c.wg.Go(func() { c.out.run(c.ml.SendBestEffort) })
@@ -251,7 +253,7 @@ func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 
 func (c *Cluster) watchConfig(inst Instance) watch.Config {
 	return watch.Config{
-		Self: uint64(inst), Label: c.cfg.Label, Keys: c.keyring.Secrets, Versions: [2]byte{wireMin, wireMax},
+		Self: uint64(inst), Label: c.cfg.Label, Keys: c.keys.Secrets, Versions: [2]byte{wireMin, wireMax},
 		Dial: c.cfg.Network.Dial, Know: c.knows, On: c.evidence, Logger: c.logger.Named("watch"),
 	}
 }
@@ -372,7 +374,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	c.left = true
 	close(c.leaving)
 	c.mu.Unlock()
-	c.keyring.Leave()
+	c.keys.Leave()
 	alone := c.alone()
 	c.ask(func(k *core.Core) {
 		c.carryOut(k.Step(c.now(), core.Leave{}))
@@ -404,7 +406,7 @@ func (c *Cluster) Close() error {
 	c.mu.Unlock()
 	var err error
 	if first {
-		c.keyring.Close()
+		c.keys.Close()
 		err = c.ml.Shutdown()
 		c.watch.Close()
 		c.out.close()

@@ -25,13 +25,21 @@ type Cause string
 const (
 	// CauseNone goes with Alive.
 	CauseNone Cause = ""
-	// CauseOverdue goes with Suspect: its heartbeat is older than the bound.
+	// CauseOverdue goes with Suspect: most of those that watch it do not hear it.
 	CauseOverdue Cause = "overdue"
-	// CauseUnreachable goes with Failed: the verdict of SWIM.
+	// CauseUnreachable goes with Failed: the verdict of SWIM. With Suspect it says
+	// that nobody can dial the address that the member advertises.
 	CauseUnreachable Cause = "unreachable"
 	// CauseCrashed goes with Failed: its process is gone, by the kernel's own
 	// evidence (its address answers as another instance, or refuses).
 	CauseCrashed Cause = "crashed"
+	// CauseStalled, CauseLossy, CauseMute and CauseDeaf go with Suspect, and are the
+	// member's own word: it was held up, its packets are lost, it is not heard, it
+	// hears nobody.
+	CauseStalled Cause = "stalled"
+	CauseLossy   Cause = "lossy"
+	CauseMute    Cause = "mute"
+	CauseDeaf    Cause = "deaf"
 	// CauseLeft goes with Left.
 	CauseLeft Cause = "left"
 	// CauseConflict goes with Alive: another live instance has the same name.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // Service is something that runs beside a peer and is announced with it.
@@ -45,7 +47,7 @@ func validateServices(services []Service) error {
 	}
 	seen := make(map[string]bool, len(services))
 	for _, s := range services {
-		name := printable(s.Name)
+		name := text.Safe(s.Name)
 		if !dnsLabel.MatchString(s.Name) {
 			errs = append(errs, fmt.Errorf("service %q: want a DNS label: lower-case letters, digits and '-', at most 63", name))
 		}
@@ -56,20 +58,18 @@ func validateServices(services []Service) error {
 		if s.Weight < 0 || s.Weight > maxWeight {
 			errs = append(errs, fmt.Errorf("service %q: weight %d: want 0 to %d", name, s.Weight, maxWeight))
 		}
-		if len(s.Addr) > 253 || unprintable(s.Addr) >= 0 || strings.ContainsAny(s.Addr, " \t") {
-			errs = append(errs, fmt.Errorf("service %q: address %q: want a host name or an IP address", name, printable(s.Addr)))
+		if len(s.Addr) > 253 || text.Unprintable(s.Addr) >= 0 || strings.ContainsAny(s.Addr, " \t") {
+			errs = append(errs, fmt.Errorf("service %q: address %q: want a host name or an IP address", name, text.Safe(s.Addr)))
 		}
-		switch s.Health {
-		case "", "passing", "warning", "critical":
-		default:
-			errs = append(errs, fmt.Errorf("service %q: health %q: want passing, warning or critical", name, printable(s.Health)))
+		if !knownHealth(s.Health) {
+			errs = append(errs, fmt.Errorf("service %q: health %q: want passing, warning or critical", name, text.Safe(s.Health)))
 		}
 		if len(s.Tags) > 64 {
 			errs = append(errs, fmt.Errorf("service %q: %d tags, at most 64 fit", name, len(s.Tags)))
 		}
 		for _, t := range s.Tags {
 			if !dnsLabel.MatchString(t) {
-				errs = append(errs, fmt.Errorf("service %q: tag %q: want a DNS label", name, printable(t)))
+				errs = append(errs, fmt.Errorf("service %q: tag %q: want a DNS label", name, text.Safe(t)))
 			}
 		}
 		if err := validateTags(s.Meta); err != nil {
@@ -77,4 +77,12 @@ func validateServices(services []Service) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func knownHealth(h string) bool {
+	switch h {
+	case "", "passing", "warning", "critical":
+		return true
+	}
+	return false
 }

@@ -60,9 +60,9 @@ const (
 // Stats returns the figures as they are now.
 func (c *Cluster) Stats() Stats {
 	v := c.View()
-	keys := c.keyring.Status()
+	held := c.keys.Status()
 	s := Stats{
-		Label: c.cfg.Label, Encrypted: keys.Encrypted, KeyFingerprint: keys.Fingerprint,
+		Label: c.cfg.Label, Encrypted: held.Encrypted, KeyFingerprint: held.Primary,
 		HealthScore: c.ml.GetHealthScore(), HeartbeatLimit: heartbeatLimit(len(v.Members)),
 		Seeds:  c.seeds.stats(),
 		Stalls: uint64(c.stalls.Load()), StalledFor: time.Duration(c.stalledFor.Load()), LogDropped: c.logs.Dropped(),
@@ -88,7 +88,7 @@ func (c *Cluster) Stats() Stats {
 	s.Warnings = append(s.Warnings, c.warnings...)
 	saveErr := c.saveErr
 	c.mu.Unlock()
-	s.Warnings = append(s.Warnings, c.keyWarnings(keys)...)
+	s.Warnings = append(s.Warnings, c.keyWarnings(held)...)
 	s.Warnings = append(s.Warnings, c.ownWarnings(s, k)...)
 	if saveErr != nil {
 		s.Warnings = append(s.Warnings, Warning{

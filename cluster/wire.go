@@ -59,14 +59,14 @@ func nodeName(name string, i Instance) string { return name + "#" + i.String() }
 func parseNodeName(s string) (string, Instance, error) {
 	name, inst, ok := strings.Cut(s, "#")
 	if !ok {
-		return "", 0, fmt.Errorf("%w: node name %q has no instance", core.ErrWire, text.Printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q has no instance", core.ErrWire, text.Safe(s))
 	}
 	if err := validateName(name); err != nil {
-		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Safe(s))
 	}
 	i, err := ParseInstance(inst)
 	if err != nil || i.String() != inst { // one spelling only: two would be two nodes to memberlist
-		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Printable(s))
+		return "", 0, fmt.Errorf("%w: node name %q", core.ErrWire, text.Safe(s))
 	}
 	return name, i, nil
 }
@@ -187,7 +187,7 @@ func decodeRecord(b []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: record of %d bytes", core.ErrWire, len(b))
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Printable(err.Error()))
+		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Safe(err.Error()))
 	}
 	if len(r.Tags) > maxTags || len(r.Services) > maxServices {
 		return record{}, fmt.Errorf("%w: record of %d tags and %d services", core.ErrWire, len(r.Tags), len(r.Services))
@@ -198,7 +198,7 @@ func decodeRecord(b []byte) (record, error) {
 		}
 	}
 	if err := errors.Join(validateTags(r.Tags), validateServices(r.Services)); err != nil {
-		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Printable(err.Error()))
+		return record{}, fmt.Errorf("%w: record: %s", core.ErrWire, text.Safe(err.Error()))
 	}
 	return r, nil
 }

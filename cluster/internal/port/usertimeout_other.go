@@ -1,0 +1,7 @@
+//go:build !linux
+
+package port
+
+import "time"
+
+func setSocketUserTimeout(int, time.Duration) {}

@@ -1,7 +1,0 @@
-//go:build !linux
-
-package cluster
-
-import "time"
-
-func setSocketUserTimeout(int, time.Duration) {}
