@@ -178,7 +178,7 @@ func (c *Core) comesBack() bool {
 func (c *Core) raise(epoch uint64, s State, cause Cause) {
 	self := c.self
 	c.edit(self, func() {
-		self.Epoch, self.State, self.Cause, self.Level = epoch+1, s, cause, c.own.level
+		self.Epoch, self.State, self.Cause, self.Level = min(epoch+1, maxEpoch), s, cause, c.own.level
 	})
 	c.own.accusers = c.own.accusers[:0]
 	c.announceSelf()
