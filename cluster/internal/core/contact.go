@@ -3,6 +3,7 @@ package core
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -174,7 +175,12 @@ func (c *Core) lost(r *row) bool {
 
 // taken says whether somebody in rotation has this address.
 func (c *Core) taken(addr netip.AddrPort) bool {
-	return slices.ContainsFunc(c.addrs[addr], func(r *row) bool { return r.State == Alive && (r == c.self || !c.cutOff) })
+	for r := c.addrs[addr]; r != nil; r = r.nextAddr {
+		if r.State == Alive && (r == c.self || !c.cutOff) {
+			return true
+		}
+	}
+	return false
 }
 
 // contactDue looks for those that are lost, as far as the dials for that go.
@@ -202,11 +208,12 @@ func (c *Core) contactDue() {
 	}
 	c.contactUnknown()
 	c.contactMemory()
-	if c.gone == 0 && !c.cutOff && len(c.hot) == 0 {
-		return
+	rows := c.missing
+	if c.cutOff {
+		rows = c.byID
 	}
-	for i, n := 0, len(c.byID); i < n; i++ {
-		r := c.byID[(t.turn+i)%n]
+	for i, n := 0, len(rows); i < n; i++ {
+		r := rows[(t.turn+i)%n]
 		if c.now < r.retry.next || !c.lost(r) {
 			continue
 		}
@@ -223,9 +230,8 @@ func (c *Core) contactUnknown() {
 	t := &c.contacts
 	for _, id := range slices.Clone(t.order) {
 		u := t.unknown[id]
-		if u == nil || c.rows[id] != nil || u.retry.tries > fetchTries {
+		if c.rows[id] != nil || u.retry.tries > fetchTries {
 			t.drop(id)
-			t.order = slices.DeleteFunc(t.order, func(o ID) bool { return o == id })
 			continue
 		}
 		if c.now >= u.retry.next && t.token() {
@@ -255,7 +261,12 @@ func (c *Core) contactMemory() {
 // seen says whether a peer of an earlier run is in the table by now, itself or by
 // a later start.
 func (c *Core) seen(m memory) bool {
-	return slices.ContainsFunc(c.named(m.Name), func(r *row) bool { return r.ID >= m.ID || r.State == Alive })
+	for r := c.names[strings.ToLower(m.Name)]; r != nil; r = r.nextName {
+		if r.Name == m.Name && (r.ID >= m.ID || r.State == Alive) {
+			return true
+		}
+	}
+	return false
 }
 
 // everybody returns whom this peer tells of itself: all that may hear it, the
@@ -263,15 +274,16 @@ func (c *Core) seen(m memory) bool {
 func (c *Core) everybody() []ID {
 	to := make([]ID, 0, min(len(c.byID), directSends))
 	for _, r := range c.ring {
-		if r != c.self && len(to) < directSends {
+		if len(to) == directSends {
+			return to
+		}
+		if r != c.self {
 			to = append(to, r.ID)
 		}
 	}
-	if c.gone > 0 {
-		for _, r := range c.byID {
-			if r.State == Failed && len(to) < directSends {
-				to = append(to, r.ID)
-			}
+	for _, r := range c.missing {
+		if r.State == Failed && len(to) < directSends {
+			to = append(to, r.ID)
 		}
 	}
 	return to

@@ -25,24 +25,24 @@ type Core struct {
 	rng  rng
 	out  Output
 
-	rows  map[ID]*row
-	byID  []*row // sorted by ID
-	ring  []*row // those that may be alive, sorted by hash
-	names map[string][]*row
-	addrs map[netip.AddrPort][]*row
-	live  int // rows that may be alive
-	gone  int
-	hash  uint64 // of the table
+	rows    map[ID]*row
+	byID    []*row                  // sorted by ID
+	ring    []*row                  // those that may be alive, sorted by hash
+	missing []*row                  // suspect or failed, sorted by ID
+	names   map[string]*row         // in lower case, the first of a chain
+	addrs   map[netip.AddrPort]*row // the first of a chain
+	gone    int                     // rows that are out of the ring
+	expires time.Duration           // when the first of them is to be dropped
+	hash    uint64                  // of the table
 
 	partners  []*row // that share watch streams with this peer
 	ringMoved bool
 	hot       []*row // those that time alone may change
-	beats     []*row // members in the order in which their heartbeat was last sent on
-	beatTurn  uint64
+	fetches   int    // records that were asked for in this tick
+	beatTurn  int    // the place in byID of the heartbeat that is sent on next
 	seq       uint64 // of votes
 	cutOff    bool
-	passOn    bool // what is merged is handed on by gossip
-	swept     time.Duration
+	source    source
 	touched   []*row // names or addresses to settle after the input
 
 	contacts contacts
@@ -67,7 +67,7 @@ type Stats struct {
 func New(cfg Config, now time.Duration) *Core {
 	c := &Core{
 		cfg: cfg, now: now, rng: rng(cfg.Seed | 1),
-		rows: map[ID]*row{}, names: map[string][]*row{}, addrs: map[netip.AddrPort][]*row{},
+		rows: map[ID]*row{}, names: map[string]*row{}, addrs: map[netip.AddrPort]*row{}, expires: never,
 	}
 	rec := cfg.Self
 	rec.Epoch, rec.State, rec.Number = max(rec.Epoch, 1), Alive, max(rec.Number, 1)
@@ -130,6 +130,7 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 		c.contacts.remember(in.Peers)
 	}
 	c.settle()
+	c.source = announced
 	if c.ringMoved {
 		c.followRing()
 	}
@@ -147,15 +148,18 @@ func (o *Output) reset() {
 func (c *Core) tick(links []Link) {
 	c.readLinks(links)
 	c.listen()
+	c.fetches = 0
 	for i := 0; i < len(c.hot); i++ { // judge may add to it, and does not remove
-		c.fetchDue(c.hot[i])
-		c.judge(c.hot[i])
+		r := c.hot[i]
+		c.fetchDue(r)
+		if r.doubtful() {
+			c.judge(r)
+		}
 	}
-	c.hot = slices.DeleteFunc(c.hot, func(r *row) bool { r.hot = r.doubtful(c.now); return !r.hot })
+	c.hot = slices.DeleteFunc(c.hot, func(r *row) bool { r.hot = r.doubtful() || r.fetch.due > 0; return !r.hot })
 	c.lookAtSelf()
 	c.contactDue()
-	if c.now-c.swept >= sweepEvery {
-		c.swept = c.now
+	if c.now >= c.expires || c.gone > maxGone {
 		c.sweep()
 	}
 }
@@ -196,5 +200,3 @@ func (r *rng) next() uint64 {
 func (r *rng) jitter(d time.Duration) time.Duration {
 	return d*3/4 + time.Duration(r.next()%uint64(d/2+1))
 }
-
-func (r *rng) below(n int) int { return int(r.next() % uint64(n)) }

@@ -5,6 +5,15 @@ import (
 	"time"
 )
 
+// source is where records come from.
+type source uint8
+
+const (
+	announced  source = iota
+	firstTable        // in the first exchange of this peer: all is news to it alone
+	laterTable
+)
+
 // export returns r's record as others get it.
 func (c *Core) export(r *row) Rec {
 	rec := r.Rec
@@ -38,11 +47,16 @@ func (c *Core) takeTable(in Table) {
 	}
 	first := !c.contacts.joined
 	c.contacts.met(c, in.From)
-	c.passOn = !first // a newcomer has no news for anybody but of itself
+	c.source = laterTable
+	if first {
+		c.source = firstTable
+		if len(in.Recs) > directSends {
+			c.log(LogInfo, "many members joined", "count", len(in.Recs))
+		}
+	}
 	for i := range in.Recs {
 		c.merge(&in.Recs[i], in.Recs[i].ID == in.From, in.From)
 	}
-	c.passOn = false
 	if first {
 		c.announceSelf()
 	}
@@ -79,14 +93,10 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 // record has it: never alive because SWIM calls it so.
 func (c *Core) admit(rec *Rec) {
 	if rec.State.gone() {
-		keep := c.cfg.ForgetAfter
-		if rec.State > Left {
-			keep = replacedFor
-		}
-		if rec.Age >= keep {
+		if rec.Age >= c.keep(rec.State) {
 			return
 		}
-	} else if c.live >= maxLive {
+	} else if len(c.ring) >= maxLive {
 		return
 	}
 	for c.gone >= maxGone && rec.State.gone() || len(c.byID) >= maxLive+maxGone {
@@ -95,7 +105,6 @@ func (c *Core) admit(rec *Rec) {
 		}
 	}
 	r := c.insert(*rec)
-	r.Number = rec.Number
 	c.contacts.drop(rec.ID)
 	if rec.Number > 0 && !r.State.gone() {
 		c.announced(r, rec.Number)
@@ -108,9 +117,9 @@ func (c *Core) admit(rec *Rec) {
 
 // handOn lets gossip carry what is news here: in a large cluster always, for not
 // everybody is told by those whose news it is, and in a small one what an exchange
-// brought.
+// brought. A newcomer has no news for anybody but of itself.
 func (c *Core) handOn(r *row) {
-	if c.passOn || len(c.ring) > directSends {
+	if c.source == laterTable || c.source == announced && len(c.ring) > directSends {
 		c.out.Sends = append(c.out.Sends, Send{Gossip: true, Msg: News{Recs: []Rec{c.export(r)}}})
 	}
 }
@@ -123,6 +132,9 @@ func (c *Core) adopt(r *row, rec *Rec) {
 	}
 	news := raised && (r.Version != rec.Version || r.Addr != rec.Addr)
 	c.edit(r, func() {
+		if r.State != rec.State {
+			r.since = c.now - rec.Age
+		}
 		r.Epoch, r.State, r.Cause = rec.Epoch, rec.State, rec.Cause
 		if raised {
 			r.Prev, r.Addr, r.Level, r.Version = rec.Prev, rec.Addr, rec.Level, rec.Version
@@ -164,14 +176,15 @@ func (c *Core) voidEvidence(r *row) {
 
 // suspend tells r what an exchange says of it, and waits for its answer.
 func (c *Core) suspend(r *row, rec *Rec) {
-	if r.pendingAt > 0 && !rec.worse(&r.pending) {
+	if r.pendingAt > 0 && !rec.worse(r.pending) {
 		return
 	}
 	if r.pendingAt == 0 {
 		r.pendingAt = c.now
 		c.ask(r)
 	}
-	r.pending = *rec
+	pending := *rec
+	r.pending = &pending
 	told := c.export(r)
 	told.Epoch, told.State, told.Cause = rec.Epoch, rec.State, rec.Cause
 	c.send([]ID{r.ID}, News{From: c.self.ID, Recs: []Rec{told}})
@@ -183,12 +196,13 @@ func (c *Core) judgePending(r *row, t tally) {
 	if r.pendingAt == 0 || c.now-r.pendingAt < askWait {
 		return
 	}
-	r.pendingAt = 0
+	p := r.pending
+	r.pending, r.pendingAt = nil, 0
 	if t.hear > 0 && t.hear >= t.accuse {
 		return // those who watch it hear it: its answer is on its way, and else the tables differ still
 	}
-	if p := r.pending; p.worse(&r.Rec) {
-		c.adopt(r, &p)
+	if p.worse(&r.Rec) {
+		c.adopt(r, p)
 	}
 }
 
@@ -233,37 +247,46 @@ func (c *Core) takeBeats(beats []Beat) {
 // first: all in a small cluster, and in turn in a large one.
 func (c *Core) Digest(dst []Beat, now time.Duration) []Beat {
 	dst = append(dst, Beat{Peer: c.self.ID, Count: uint64(now/time.Second) + 1})
-	if len(c.beats) == 0 {
-		return dst
-	}
-	for i, n := 0, len(c.beats); i < n && len(dst) < digestBeats; i++ {
-		r := c.beats[(int(c.beatTurn)+i)%n]
+	i, n := 0, len(c.byID)
+	for ; i < n && len(dst) < digestBeats; i++ {
+		r := c.byID[(c.beatTurn+i)%n]
 		if r != c.self && !r.State.gone() && r.beat > 0 {
 			dst = append(dst, Beat{Peer: r.ID, Count: r.beat, Age: max(now-r.beatAt, 0)})
 		}
 	}
-	if len(c.beats) > digestBeats {
-		c.beatTurn = (c.beatTurn + digestBeats - 1) % uint64(len(c.beats))
-	}
+	c.beatTurn = (c.beatTurn + i) % n
 	return dst
 }
 
 // Hash returns the hash of the table.
 func (c *Core) Hash() uint64 { return c.hash }
 
+// keep returns how long an instance is remembered in a state.
+func (c *Core) keep(s State) time.Duration {
+	if s > Left {
+		return replacedFor
+	}
+	return c.cfg.ForgetAfter
+}
+
 // sweep drops the departed that are remembered no longer.
 func (c *Core) sweep() {
-	if c.gone == 0 {
-		return
+	c.expires = never
+	var over []*row
+	for _, r := range c.byID {
+		if !r.State.gone() {
+			continue
+		}
+		if at := r.since + c.keep(r.State); at <= c.now {
+			over = append(over, r)
+		} else {
+			c.expires = min(c.expires, at)
+		}
 	}
-	for _, r := range slices.Clone(c.byID) {
-		keep := c.cfg.ForgetAfter
-		if r.State > Left {
-			keep = replacedFor
-		}
-		if r.State.gone() && c.now-r.since > keep {
-			c.drop(r)
-		}
+	for _, r := range over {
+		c.drop(r)
+	}
+	for c.gone > maxGone && c.dropOldest() {
 	}
 }
 
@@ -292,7 +315,7 @@ func (c *Core) drop(r *row) {
 func (c *Core) forget(name string) {
 	for _, r := range slices.Clone(c.named(name)) {
 		if r != c.self && (r.State == Failed || r.State == Left) {
-			c.announceWith(r, func() { c.edit(r, func() { r.State, r.Cause = Forgotten, NoCause }); r.since = c.now })
+			c.announceWith(r, func() { c.edit(r, func() { r.State, r.Cause = Forgotten, NoCause }) })
 		}
 	}
 	c.contacts.forget(name)

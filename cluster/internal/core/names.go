@@ -1,14 +1,11 @@
 package core
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // named returns the rows of a name.
 func (c *Core) named(name string) []*row {
 	var out []*row
-	for _, r := range c.names[strings.ToLower(name)] {
+	for r := c.names[strings.ToLower(name)]; r != nil; r = r.nextName {
 		if r.Name == name {
 			out = append(out, r)
 		}
@@ -41,7 +38,7 @@ func (r *row) replaces(o *row) bool {
 
 // settleAddr ends the instances whose port or name has a new owner.
 func (c *Core) settleAddr(r *row) {
-	for _, o := range slices.Clone(c.addrs[r.Addr]) {
+	for o := c.addrs[r.Addr]; o != nil; o = o.nextAddr { // replacing one moves no address
 		if r.replaces(o) {
 			c.replace(o)
 		} else if o.replaces(r) {
@@ -51,7 +48,7 @@ func (c *Core) settleAddr(r *row) {
 	if o := c.rows[r.Prev]; o != nil && r.replaces(o) {
 		c.replace(o)
 	}
-	for _, o := range c.names[strings.ToLower(r.Name)] {
+	for o := c.names[strings.ToLower(r.Name)]; o != nil; o = o.nextName {
 		if o.Prev == r.ID && o.replaces(r) {
 			c.replace(r)
 			break
@@ -70,7 +67,6 @@ func (c *Core) replace(o *row) {
 		return
 	}
 	c.edit(o, func() { o.State, o.Cause = Replaced, NoCause })
-	o.since = c.now
 	c.send([]ID{o.ID}, News{From: c.self.ID, Recs: []Rec{c.export(o)}}) // should it live after all, it says so
 }
 
@@ -80,7 +76,7 @@ func (c *Core) settleName(name string) {
 	live := 0
 	rows := c.named(name)
 	for _, r := range rows {
-		if r.seenState() == Alive {
+		if r.State == Alive {
 			live++
 			if first == nil || r.ID < first.ID {
 				first = r
@@ -89,7 +85,7 @@ func (c *Core) settleName(name string) {
 	}
 	for _, r := range rows {
 		hidden := live > 0 && (r.State == Failed || r.State == Left) && r != c.self
-		conflict := live > 1 && r.seenState() == Alive
+		conflict := live > 1 && r.State == Alive
 		shadowed := conflict && r != first
 		news := r.conflict != conflict || r.shadowed != shadowed
 		if conflict && !r.conflict {
@@ -102,14 +98,9 @@ func (c *Core) settleName(name string) {
 			c.updated(r)
 		}
 	}
-	if all := c.names[strings.ToLower(name)]; len(all) > len(rows) {
-		for _, o := range all {
-			if o.Name != name && !o.State.gone() {
-				c.log(LogWarn, "two peers have names that differ in case only: rename one of them", "member", name, "other", o.Name)
-			}
+	for o := c.names[strings.ToLower(name)]; o != nil; o = o.nextName {
+		if o.Name != name && !o.State.gone() {
+			c.log(LogWarn, "two peers have names that differ in case only: rename one of them", "member", name, "other", o.Name)
 		}
 	}
 }
-
-// seenState is r's state for the question who of a name is alive.
-func (r *row) seenState() State { return r.State }

@@ -79,11 +79,9 @@ func (c *Core) told(rec *Rec, from ID) {
 	}
 	o := &c.own
 	if rec.State == Replaced {
-		if at := c.addrs[s.Addr]; len(at) > 0 {
-			for _, r := range at {
-				if r != s && r.ID > s.ID && r.ID > s.Prev { // an earlier start by a clock that was ahead
-					c.edit(s, func() { s.Prev = r.ID })
-				}
+		for r := c.addrs[s.Addr]; r != nil; r = r.nextAddr {
+			if r.ID > s.ID && r.ID > s.Prev { // an earlier start by a clock that was ahead
+				c.edit(s, func() { s.Prev = r.ID })
 			}
 		}
 	}
@@ -143,13 +141,15 @@ func (c *Core) massOutage() bool {
 	if c.cutOff {
 		return false
 	}
-	out, all := 0, 0
-	for _, r := range c.byID {
-		if r == c.self || r.State > Left {
+	out, all := 0, len(c.ring)-1
+	for _, r := range c.missing {
+		if r == c.self {
 			continue
 		}
-		all++
-		if r.State != Alive && c.now-r.since <= massWithin+silentAfter {
+		if r.State == Failed {
+			all++
+		}
+		if c.now-r.since <= massWithin+silentAfter {
 			out++
 		}
 	}
@@ -178,7 +178,7 @@ func (c *Core) comesBack() bool {
 func (c *Core) raise(epoch uint64, s State, cause Cause) {
 	self := c.self
 	c.edit(self, func() {
-		self.Epoch, self.State, self.Cause, self.Level = epoch+1, s, cause, c.own.level
+		self.Epoch, self.State, self.Cause, self.Level = min(epoch+1, maxEpoch), s, cause, c.own.level
 	})
 	c.own.accusers = c.own.accusers[:0]
 	c.announceSelf()
@@ -254,7 +254,8 @@ func (c *Core) diagnose() Cause {
 		o.badSince = 0
 	}
 	if n >= 3 {
-		var held []int
+		var scratch [4 * watchWidth]int
+		held := scratch[:0]
 		for _, r := range c.partners {
 			if r.watch.out {
 				held = append(held, r.watch.held)

@@ -237,11 +237,8 @@ func (c *Core) listen() {
 		return
 	}
 	silent := 0
-	for _, r := range slices.Clone(c.partners) {
+	for _, r := range c.partners { // who is a partner is settled at the end of a Step
 		w := r.watch
-		if w == nil {
-			continue
-		}
 		quiet := c.now - max(w.heard, w.since)
 		since := c.now - w.dialed
 		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || w.says == NoRoute && since > proveEvery) {
@@ -252,11 +249,8 @@ func (c *Core) listen() {
 		}
 	}
 	c.setCutOff(len(c.partners) > 1 && silent == len(c.partners))
-	for _, r := range slices.Clone(c.partners) {
+	for _, r := range c.partners { // who is a partner is settled at the end of a Step
 		w := r.watch
-		if w == nil {
-			continue
-		}
 		if c.now-max(w.heard, w.since) > silentAfter {
 			c.say(r, Silent)
 		}

@@ -69,3 +69,8 @@ func (r *Rec) worse(o *Rec) bool {
 
 // gone says whether an instance in state s is out of the ring.
 func (s State) gone() bool { return s >= Failed }
+
+func (s State) onRing() bool { return s == Alive || s == Suspect }
+
+// missing says whether an instance in state s may be one to look for.
+func (s State) missing() bool { return s == Suspect || s == Failed }

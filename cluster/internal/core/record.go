@@ -41,7 +41,9 @@ func (c *Core) fetchDue(r *row) {
 	case f.due == 0 || c.now < f.due:
 	case r.number >= r.Rec.Number || r.State.gone() || f.tries >= fetchTries:
 		*f = fetch{}
+	case c.fetches == fetchBurst: // the next tick goes on
 	default:
+		c.fetches++
 		f.tries++
 		f.wait *= 2
 		f.due = c.now + c.rng.jitter(f.wait)

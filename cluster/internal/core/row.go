@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -10,19 +11,19 @@ import (
 // row is what is held of one instance.
 type row struct {
 	Rec
-	place uint64 // on the ring
-	since time.Duration
+	place uint64        // on the ring
+	since time.Duration // when it came into its state
 	hot   bool
 	shown bool // it was told of in a Change, and not dropped
 	seen  State
 	why   Cause
+	from  time.Duration // since when it is shown so
 
 	swimDead  bool
 	swimAt    time.Duration // when that began, or was last asked about
 	swimAsked bool
 	beat      uint64
 	beatAt    time.Duration
-	beatSent  uint64
 	number    uint64 // of body
 	body      []byte
 	data      any
@@ -31,8 +32,7 @@ type row struct {
 	votes     []vote
 	first     time.Duration // when the first crash vote of this doubt came
 	second    time.Duration // when the second accusation came
-	asked     bool          // the partners were asked in this doubt
-	pending   Rec           // a verdict of an exchange that waits for an answer
+	pending   *Rec          // a verdict of an exchange that waits for an answer
 	pendingAt time.Duration // 0: none
 	told      time.Duration // when it was last told that it is out
 	answered  time.Duration // when this peer last said that it hears it
@@ -40,12 +40,14 @@ type row struct {
 	shadowed  bool          // and that one is the earlier
 	hidden    bool          // another instance took its place
 	retry     retry
+	nextName  *row // the next row of the same name, in whatever case
+	nextAddr  *row // the next row of the same address
 }
 
-// doubtful says whether time alone may change what is held of r.
-func (r *row) doubtful(now time.Duration) bool {
+// doubtful says whether time alone may decide on r.
+func (r *row) doubtful() bool {
 	return len(r.votes) > 0 || r.pendingAt > 0 || r.swimDead && !r.State.gone() ||
-		r.fetch.due > 0 || r.watch != nil && r.watch.says.accuses()
+		r.watch != nil && r.watch.says.accuses()
 }
 
 // Info is one instance as it is shown.
@@ -69,7 +71,7 @@ func (c *Core) Shown(id ID) (i Info, ok bool) {
 		return Info{}, false
 	}
 	return Info{
-		Rec: r.Rec, Shown: r.seen, Why: r.why, Since: r.since, Body: r.body, Data: r.data, Number: r.number,
+		Rec: r.Rec, Shown: r.seen, Why: r.why, Since: r.from, Body: r.body, Data: r.data, Number: r.number,
 		Conflict: r.conflict, Shadowed: r.shadowed, Self: r == c.self,
 	}, true
 }
@@ -86,41 +88,55 @@ func (c *Core) insert(rec Rec) *row {
 	r := &row{Rec: rec, place: place(rec.ID), since: c.now - rec.Age}
 	r.Age = 0
 	c.rows[r.ID] = r
-	at, _ := slices.BinarySearchFunc(c.byID, r.ID, func(o *row, id ID) int { return cmp.Compare(o.ID, id) })
-	c.byID = slices.Insert(c.byID, at, r)
+	c.byID = insertByID(c.byID, r)
 	key := strings.ToLower(r.Name)
-	c.names[key] = append(c.names[key], r)
-	c.addrs[r.Addr] = append(c.addrs[r.Addr], r)
-	c.beats = append(c.beats, r)
+	r.nextName, c.names[key] = c.names[key], r
+	c.address(r)
 	c.hash += r.sum()
-	if r.State.gone() {
-		c.gone++
-	} else {
-		c.live++
-		c.ringIn(r)
-	}
+	c.moved(r, 0, r.State)
 	c.touched = append(c.touched, r)
 	return r
+}
+
+// moved keeps what is counted in step with r, which was in state from and is in
+// state to; 0 is outside of the table.
+func (c *Core) moved(r *row, from, to State) {
+	switch was, is := from.onRing(), to.onRing(); {
+	case was && !is:
+		c.ringOut(r)
+	case is && !was:
+		c.ringIn(r)
+	}
+	switch was, is := from.gone(), to.gone(); {
+	case was && !is:
+		c.gone--
+	case is && !was:
+		c.gone++
+	}
+	if to.gone() {
+		c.expires = min(c.expires, r.since+c.keep(to))
+	}
+	switch was, is := from.missing(), to.missing(); {
+	case was && !is:
+		c.missing = deleteByID(c.missing, r)
+	case is && !was:
+		c.missing = insertByID(c.missing, r)
+	}
 }
 
 // remove takes r out of the table.
 func (c *Core) remove(r *row) {
 	delete(c.rows, r.ID)
-	at, _ := slices.BinarySearchFunc(c.byID, r.ID, func(o *row, id ID) int { return cmp.Compare(o.ID, id) })
-	c.byID = slices.Delete(c.byID, at, at+1)
+	c.byID = deleteByID(c.byID, r)
 	key := strings.ToLower(r.Name)
-	if c.names[key] = without(c.names[key], r); len(c.names[key]) == 0 {
+	if first := unlink(c.names[key], r, (*row).byName); first != nil {
+		c.names[key] = first
+	} else {
 		delete(c.names, key)
 	}
-	c.unaddress(r)
-	c.beats = without(c.beats, r)
+	c.unaddress(r, r.Addr)
 	c.hash -= r.sum()
-	if r.State.gone() {
-		c.gone--
-	} else {
-		c.live--
-		c.ringOut(r)
-	}
+	c.moved(r, r.State, 0)
 	if r.hot {
 		c.hot = without(c.hot, r)
 	}
@@ -129,10 +145,46 @@ func (c *Core) remove(r *row) {
 	}
 }
 
-func (c *Core) unaddress(r *row) {
-	if c.addrs[r.Addr] = without(c.addrs[r.Addr], r); len(c.addrs[r.Addr]) == 0 {
-		delete(c.addrs, r.Addr)
+func (c *Core) address(r *row) { r.nextAddr, c.addrs[r.Addr] = c.addrs[r.Addr], r }
+
+func (c *Core) unaddress(r *row, addr netip.AddrPort) {
+	if first := unlink(c.addrs[addr], r, (*row).byAddr); first != nil {
+		c.addrs[addr] = first
+	} else {
+		delete(c.addrs, addr)
 	}
+}
+
+// The rows of one name, and those of one address, are chains: nearly all have one
+// row.
+
+func (r *row) byName() **row { return &r.nextName }
+func (r *row) byAddr() **row { return &r.nextAddr }
+
+// unlink takes r out of a chain and returns the first of the rest.
+func unlink(first, r *row, next func(*row) **row) *row {
+	for at := &first; *at != nil; at = next(*at) {
+		if *at == r {
+			*at = *next(r)
+			break
+		}
+	}
+	*next(r) = nil
+	return first
+}
+
+func compareID(o *row, id ID) int { return cmp.Compare(o.ID, id) }
+
+func insertByID(rows []*row, r *row) []*row {
+	at, _ := slices.BinarySearchFunc(rows, r.ID, compareID)
+	return slices.Insert(rows, at, r)
+}
+
+func deleteByID(rows []*row, r *row) []*row {
+	if at, found := slices.BinarySearchFunc(rows, r.ID, compareID); found {
+		return slices.Delete(rows, at, at+1)
+	}
+	return rows
 }
 
 func without(rows []*row, r *row) []*row {
@@ -152,23 +204,19 @@ func (r *row) sum() uint64 {
 
 // edit changes r by f, and keeps all that is counted in step.
 func (c *Core) edit(r *row, f func()) {
-	gone, addr := r.State.gone(), r.Addr
+	state, addr, since := r.State, r.Addr, r.since
 	c.hash -= r.sum()
 	f()
 	c.hash += r.sum()
 	if r.Addr != addr {
-		c.addrs[addr] = without(c.addrs[addr], r)
-		c.addrs[r.Addr] = append(c.addrs[r.Addr], r)
+		c.unaddress(r, addr)
+		c.address(r)
 	}
-	switch now := r.State.gone(); {
-	case gone && !now:
-		c.gone--
-		c.live++
-		c.ringIn(r)
-	case !gone && now:
-		c.live--
-		c.gone++
-		c.ringOut(r)
+	if r.State != state {
+		if r.since == since {
+			r.since = c.now
+		}
+		c.moved(r, state, r.State)
 	}
 	c.touched = append(c.touched, r)
 }
@@ -204,13 +252,15 @@ func (c *Core) show(r *row) {
 		}
 		c.out.Changes = append(c.out.Changes, Change{Kind: kind, Peer: r.ID, From: r.seen, To: r.seen, Why: r.why})
 	case !r.shown:
-		r.shown, r.seen, r.why = true, s, why
+		r.shown, r.seen, r.why, r.from = true, s, why, r.since
 		c.out.Changes = append(c.out.Changes, Change{Kind: Joined, Peer: r.ID, To: s, Why: why})
-		c.log(LogInfo, "member joined", "member", r.Name, "addr", r.Addr, "state", s)
+		if c.source != firstTable || len(c.byID) <= directSends { // a line for each of thousands helps nobody
+			c.log(LogInfo, "member joined", "member", r.Name, "addr", r.Addr, "state", s)
+		}
 	case s != r.seen || why != r.why:
 		from := r.seen
 		if s != from {
-			r.since = c.now
+			r.from = c.now
 			switch {
 			case s == Alive:
 				c.stats.Flaps++

@@ -120,8 +120,8 @@ const (
 	fetchAfter = 100 * time.Millisecond
 	fetchTries = 5
 
-	// sweepEvery is how often the departed are looked through.
-	sweepEvery = 500 * time.Millisecond
+	// never is later than all times.
+	never = time.Duration(1<<63 - 1)
 
 	// replacedFor is how long a replaced or forgotten instance is remembered, so
 	// that no late message brings it back: longer than any exchange is apart.
@@ -142,6 +142,9 @@ const (
 	maxLive = 16_384
 	// maxGone bounds the departed; the longest gone go first.
 	maxGone = 4_096
+	// fetchBurst is how many records are asked for in one tick: a newcomer that lacks
+	// those of thousands does not flood itself with their answers.
+	fetchBurst = 64
 	// maxVotes bounds the votes on one member.
 	maxVotes = 16
 	// maxUnknown bounds the instances known to SWIM alone.

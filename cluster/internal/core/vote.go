@@ -252,14 +252,18 @@ func (c *Core) announceWith(r *row, change func()) {
 // share returns whom this peer tells of r: everybody in a small cluster, its share
 // in a large one, and r itself.
 func (c *Core) share(r *row) []ID {
-	to := make([]ID, 0, min(len(c.ring), directSends)+1)
-	rank, of := 0, 1
+	from, step := 0, 1
 	if len(c.ring) > directSends {
-		partners := c.partnersOf(nil, r)
-		rank, of = slices.Index(partners, c.self), max(len(partners), 1)
+		var scratch [2 * watchWidth]*row
+		partners := c.partnersOf(scratch[:0], r)
+		if from = slices.Index(partners, c.self); from < 0 {
+			from = len(c.ring) // gossip carries it
+		}
+		step = max(len(partners), 1)
 	}
-	for i, o := range c.ring {
-		if o != c.self && o != r && i%of == rank {
+	to := make([]ID, 0, len(c.ring)/step+2)
+	for i := from; i < len(c.ring); i += step {
+		if o := c.ring[i]; o != c.self && o != r {
 			to = append(to, o.ID)
 		}
 	}

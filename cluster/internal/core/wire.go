@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -21,6 +22,11 @@ import (
 // A record stands behind its length: id, prev, epoch, state (1), cause (1),
 // level (1), wire versions (2), number, age in seconds, then address, name and
 // version, each behind its length (1).
+//
+// A record whose form is broken spoils its frame: nobody knows what the sender
+// meant. One that is well formed and cannot be used is left out alone, so that one
+// bad record does not keep two tables apart. Whether a name is one that may be
+// shown is for the caller to check.
 
 // Kinds of frames.
 const (
@@ -120,33 +126,30 @@ func (r *reader) short(most int) []byte {
 	return r.take(n)
 }
 
-// rec reads a record. ok is false for one that is well formed and not understood:
-// it is left out alone.
+// rec reads a record. ok is false for one that is well formed and cannot be used:
+// its state is of a later version, or its address is nobody's.
 func (r *reader) rec() (rec Rec, ok bool) {
 	in := reader{b: r.take(int(r.uvarint(1 << 12)))}
 	if r.err != nil {
 		return rec, false
 	}
 	rec.ID, rec.Prev = in.id(), in.id()
-	rec.Epoch = in.uvarint(maxEpoch)
+	rec.Epoch = in.uvarint(math.MaxUint64)
 	rec.State, rec.Cause, rec.Level = State(in.byte()), Cause(in.byte()), in.byte()
 	rec.WireMin, rec.WireMax = in.byte(), in.byte()
-	rec.Number = in.uvarint(maxNumber)
-	rec.Age = min(time.Duration(in.uvarint(uint64(maxAge/time.Second)))*time.Second, maxAge)
+	rec.Number = in.uvarint(math.MaxUint64)
+	rec.Age = time.Duration(min(in.uvarint(math.MaxUint64), uint64(maxAge/time.Second))) * time.Second
 	addr := in.short(32)
 	rec.Name, rec.Version = string(in.short(MaxName)), string(in.short(MaxVersion))
 	if in.err != nil {
 		r.fail()
 		return rec, false
 	}
-	if rec.Addr.UnmarshalBinary(addr) != nil || rec.ID == 0 || rec.Epoch == 0 || rec.State == 0 || rec.Name == "" || !usable(rec.Addr) {
-		r.fail()
-		return rec, false
-	}
 	if len(in.b) > 0 && len(in.b) <= maxExt {
 		rec.Ext = append([]byte(nil), in.b...)
 	}
-	return rec, rec.State <= Replaced
+	return rec, rec.Addr.UnmarshalBinary(addr) == nil && usable(rec.Addr) && rec.ID != 0 && rec.Name != "" &&
+		0 < rec.Epoch && rec.Epoch <= maxEpoch && 0 < rec.State && rec.State <= Replaced && rec.Number <= maxNumber
 }
 
 func usable(a netip.AddrPort) bool {
