@@ -659,6 +659,9 @@ func TestScenarioFigures(t *testing.T) {
 		misses := 0
 		for seed := first + 1; seed <= first+n; seed++ {
 			s := newScenario(uint64(seed))
+			if os.Getenv("PEER_SIM_LOG") != "" {
+				s.w.verbose = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+			}
 			for _, l := range lines {
 				s.do(l)
 			}
