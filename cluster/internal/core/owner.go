@@ -95,7 +95,7 @@ func (c *Core) told(rec *Rec, from ID) {
 		return
 	}
 	if !o.out {
-		c.takenOut(rec.Cause)
+		c.takenOut(rec.State == Suspect && rec.Cause == Unreachable)
 	}
 	cause := max(rec.Cause, s.Cause)
 	if rec.State == Failed {
@@ -116,8 +116,9 @@ func (c *Core) told(rec *Rec, from ID) {
 	c.announceSelf()
 }
 
-// takenOut begins an outage of this peer.
-func (c *Core) takenOut(cause Cause) {
+// takenOut begins an outage of this peer. noRoute says that its address cannot be
+// dialled.
+func (c *Core) takenOut(noRoute bool) {
 	o := &c.own
 	o.out, o.clean, o.blame = true, c.now, true
 	if o.raised > 0 && c.now-o.raised >= relapseWithin {
@@ -130,7 +131,7 @@ func (c *Core) takenOut(cause Cause) {
 	if o.level > 0 && o.blame {
 		o.need = min(cleanFirst<<(o.level-1), cleanMost)
 	}
-	if cause == Unreachable {
+	if noRoute {
 		o.need = max(o.need, provenAfter)
 	}
 }
@@ -196,7 +197,7 @@ func (c *Core) says(cause Cause) {
 	o.trouble, o.good = cause, 0
 	o.clean = c.now
 	if !o.out {
-		c.takenOut(cause)
+		c.takenOut(false)
 	}
 	if c.self.State == Suspect && c.self.Cause >= cause {
 		return

@@ -153,7 +153,7 @@ func (c *Core) broke(id ID) {
 	}
 	w := r.watch
 	w.had, w.out = true, false
-	w.heard, w.since = 0, c.now // what was heard before proves nothing now
+	w.since, w.heard = max(w.since, w.heard), 0 // what was heard before proves nothing now, and the silence goes on
 	c.dial(r)
 }
 

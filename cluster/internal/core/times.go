@@ -38,8 +38,9 @@ const (
 	askWait = time.Second
 
 	// askAgain is how often that question is repeated while SWIM and the partners
-	// disagree.
-	askAgain = 5 * time.Second
+	// disagree: with askWait less than voteLife, or the last answers lapse before
+	// the next come.
+	askAgain = 3 * time.Second
 
 	// voteLife is how long a vote counts. Its sender renews it every renewEvery, so
 	// that one may be lost.
