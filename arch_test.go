@@ -74,6 +74,13 @@ var arrows = []struct {
 		},
 	},
 	{
+		"cluster's rooms apart",
+		"a package below cluster/internal imports neither cluster nor a room beside it, text apart: cluster joins them, and each is understood and tested without the others",
+		func(e edge) bool {
+			return e.in("cluster/internal") && e.of(module) && !e.ours(path.Dir(e.file), "cluster/internal/text") && !(e.test() && e.ours("testcluster"))
+		},
+	},
+	{
 		"selector alone",
 		"selector is standard library only: programs import it to pick a peer in nanoseconds and must not pay for it in dependencies",
 		func(e edge) bool { return e.in("selector") && !e.standard() && !e.ours("selector") },
@@ -134,7 +141,7 @@ var arrows = []struct {
 }
 
 // drawers are directories that collect what nobody found a place for.
-var drawers = []string{"util", "utils", "pkg", "internal", "common", "helper", "helpers", "misc", "shared"}
+var drawers = []string{"util", "utils", "pkg", "common", "helper", "helpers", "misc", "shared"}
 
 func TestArrows(t *testing.T) {
 	edges, dirs := survey(t, ".")
@@ -159,6 +166,11 @@ func TestArrows(t *testing.T) {
 func TestArrowsBite(t *testing.T) {
 	for _, c := range []struct{ file, pkg, want string }{
 		{"cluster/table.go", module + "/selector", "organs apart"},
+		{"cluster/table.go", module + "/cluster/internal/keys", ""},
+		{"cluster/internal/keys/wire.go", module + "/cluster", "cluster's rooms apart"},
+		{"cluster/internal/keys/wire.go", module + "/cluster/internal/port", "cluster's rooms apart"},
+		{"cluster/internal/port/port.go", module + "/cluster/internal/text", ""},
+		{"cluster/internal/port/port_test.go", module + "/cluster/internal/port", ""},
 		{"selector/ring.go", module + "/cluster", "organs apart, selector alone"},
 		{"lockclient/acquire.go", module + "/agent/api", "organs apart"},
 		{"lockclient/acquire_test.go", module + "/testcluster", ""},

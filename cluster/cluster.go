@@ -11,6 +11,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/keys"
+	"github.com/peerhq/peer/cluster/internal/port"
 )
 
 var (
@@ -25,9 +28,9 @@ var (
 // Cluster is this peer's membership: a running thing, made by Start. All
 // methods may be called from any goroutine.
 //
-// Its goroutines: the transport's (packets, accept, one a mute stream), the
+// Its goroutines: the port's and the keyring's, the
 // dispatcher of events, the beat loop, the reconciler and its attempts, the
-// saver, the key loop, the watch loop with a reader for each stream, and one for each dial,
+// saver, the watch loop with a reader for each stream, and one for each dial,
 // notice, record to fetch or name to settle. Close ends and
 // awaits them. memberlist's own probes may outlive it by seconds; they touch
 // nothing of ours.
@@ -36,7 +39,9 @@ type Cluster struct {
 	logger     hclog.Logger
 	started    time.Time
 	ml         *memberlist.Memberlist
-	trans      *transport
+	port       *port.Port
+	advertise  netip.AddrPort
+	keys       *keys.Keyring
 	broadcasts *memberlist.TransmitLimitedQueue
 	rec        *reconciler
 	store      *store
@@ -47,10 +52,6 @@ type Cluster struct {
 	closing chan struct{} // closed by Close
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
-
-	keys    keyHolder
-	keyring keyState
-	gifts   gifts
 
 	watchKick chan struct{} // the ring may have changed
 	wg        sync.WaitGroup
@@ -105,11 +106,11 @@ func Start(cfg Config) (*Cluster, error) {
 		known:     map[string]rememberedPeer{},
 	}
 	c.cond = sync.NewCond(&c.mu)
-	keys, err := firstKeys(cfg)
+	ring, err := c.newKeyring()
 	if err != nil {
 		return nil, err
 	}
-	c.keys.set.Store(keys)
+	c.keys = ring
 	c.broadcasts = &memberlist.TransmitLimitedQueue{
 		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
 		NumNodes:       func() int { return len(c.View().Members) },
@@ -154,29 +155,30 @@ func (c *Cluster) open(inst Instance) error {
 	if err != nil {
 		return err
 	}
-	c.trans, err = openTransport(c.cfg.Network, bind)
+	c.port, err = port.Open(port.Config{
+		Network: c.cfg.Network, Bind: bind, Label: c.cfg.Label, Keys: c.keys,
+		MaxNodes: 2 * maxMembers, // memberlist lists the dead for a while
+		MaxFrame: maxRecord + 128,
+		Watch:    c.acceptWatch, Stale: c.staleKey, Logger: c.logger.Named("memberlist"),
+	})
 	if err != nil {
 		return err
 	}
 	if err := c.announceAt(inst, bind.Addr()); err != nil {
-		_ = c.trans.Shutdown()
+		_ = c.port.Shutdown()
 		return err
 	}
-	c.trans.guard.label, c.trans.guard.keys = c.cfg.Label, &c.keys
-	c.trans.stale = c.staleKey
-	c.trans.log = newMemberlistLogger(c.logger.Named("memberlist"), time.Now)
 	ml, err := memberlist.Create(c.memberlistConfig(inst))
 	if err != nil {
-		_ = c.trans.Shutdown()
+		_ = c.port.Shutdown()
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	c.ml = ml
-	c.trans.watch = c.acceptWatch
-	c.trans.start()
+	c.port.Serve()
+	c.keys.Start()
 	c.wg.Go(c.dispatch)
 	c.wg.Go(c.beatLoop)
 	c.wg.Go(c.watchLoop)
-	c.wg.Go(c.keyLoop)
 	c.wg.Go(c.reconcile)
 	c.wg.Go(c.keep)
 	return nil
@@ -184,7 +186,7 @@ func (c *Cluster) open(inst Instance) error {
 
 // announceAt chooses the advertised address and makes this peer's own row.
 func (c *Cluster) announceAt(inst Instance, bind netip.Addr) error {
-	host, port, err := splitAdvertise(c.cfg.Advertise)
+	host, number, err := splitAdvertise(c.cfg.Advertise)
 	if err != nil {
 		return err
 	}
@@ -195,18 +197,18 @@ func (c *Cluster) announceAt(inst Instance, bind netip.Addr) error {
 	if warning != "" {
 		c.warn("advertise", warning, "give --advertise the address at which others reach this host")
 	}
-	if port == 0 {
-		port = c.trans.port()
+	if number == 0 {
+		number = c.port.Addr().Port()
 	}
-	c.trans.advertise = netip.AddrPortFrom(ip, port)
+	c.advertise = netip.AddrPortFrom(ip, number)
 	if len(c.cfg.Keys) == 0 && !ip.IsLoopback() {
-		c.warn("gossip_unencrypted", "gossip is not encrypted: whoever reaches "+c.trans.advertise.String()+" can forge members", "make a key with `peer keygen` and give it with --encrypt-file")
+		c.warn("gossip_unencrypted", "gossip is not encrypted: whoever reaches "+c.advertise.String()+" can forge members", "make a key with `peer keygen` and give it with --encrypt-file")
 	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := &row{swim: true, hash: ringHash(inst), m: Member{
-		Name: c.cfg.Name, Instance: inst, Addr: c.trans.advertise, Self: true,
+		Name: c.cfg.Name, Instance: inst, Addr: c.advertise, Self: true,
 		State: Alive, Since: c.started, Version: c.cfg.Version, pulse: newPulse(c.started, c.started),
 	}}
 	c.self = r
@@ -224,15 +226,15 @@ func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
 	m := memberlist.DefaultLANConfig() // LAN timing: the verdict stays as sure as it is
 	m.Name = nodeName(c.cfg.Name, inst)
 	m.Label = c.cfg.Label
-	m.Transport = c.trans
-	m.BindAddr = c.trans.advertise.Addr().String()
-	m.BindPort = int(c.trans.advertise.Port())
+	m.Transport = c.port
+	m.BindAddr = c.advertise.Addr().String()
+	m.BindPort = int(c.advertise.Port())
 	m.AdvertiseAddr, m.AdvertisePort = m.BindAddr, m.BindPort
 	m.PushPullInterval = fullExchange
 	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
 	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
-	m.Logger = c.trans.log
-	m.UDPBufferSize -= sealOverhead // encryption is the transport's, see seal
+	m.Logger = c.port.Logger()
+	m.UDPBufferSize -= keys.Overhead // encryption is the port's
 	return m
 }
 
@@ -289,6 +291,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	}
 	c.left = true
 	close(c.leaving)
+	c.keys.Leave()
 	now := time.Now()
 	frame := farewellFrame(c.self.m.Instance, c.beatNow(now))
 	var to []Member
@@ -334,6 +337,7 @@ func (c *Cluster) Close() error {
 	if first {
 		err = c.ml.Shutdown()
 	}
+	c.keys.Close()
 	c.wg.Wait()
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/peerhq/peer/cluster/internal/port"
 )
 
 // DefaultPort is the gossip port, UDP and TCP.
@@ -103,7 +105,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = hclog.NewNullLogger()
 	}
 	if c.Network == nil {
-		c.Network = realNetwork{}
+		c.Network = port.Machine()
 	}
 	if c.FS == nil {
 		c.FS = osFS{}

@@ -197,7 +197,7 @@ func (c *Cluster) attempt(t *target) error {
 	if t.seed == nil {
 		return c.contact(t.addr)
 	}
-	ctx, cancel := context.WithTimeout(c.trans.life, resolveFor)
+	ctx, cancel := context.WithTimeout(c.port.Context(), resolveFor)
 	defer cancel()
 	addrs, err := t.seed.resolve(ctx, net.DefaultResolver)
 	if err != nil {
@@ -251,10 +251,10 @@ func (c *Cluster) isLive(addr netip.AddrPort) bool {
 }
 
 func (c *Cluster) isSelf(addr netip.AddrPort) bool {
-	if addr == c.trans.advertise {
+	if addr == c.advertise {
 		return true
 	}
-	bound := c.trans.listener.Addr().(*net.TCPAddr).AddrPort()
+	bound := c.port.Addr()
 	return addr.Port() == bound.Port() && (addr.Addr() == bound.Addr().Unmap() ||
 		bound.Addr().IsUnspecified() && addr.Addr().IsLoopback())
 }
@@ -285,10 +285,10 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 	if c.isLeaving() {
 		return errClosing
 	}
-	name, t, done := c.trans.traced()
-	defer done()
-	if _, err := c.ml.Join([]string{name + "/" + addr.String()}); err != nil {
-		return explainJoin(addr, err, t, c.cfg.Label, c.gossipKeys())
+	a := c.port.Attempt()
+	defer a.Done()
+	if _, err := c.ml.Join([]string{a.Name + "/" + addr.String()}); err != nil {
+		return a.Explain(addr, err)
 	}
 	return nil
 }

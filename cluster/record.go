@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/keys"
 )
 
 // Tags and services do not fit memberlist's 512 bytes of meta. Each member owns
@@ -330,12 +332,8 @@ func (c *Cluster) takeFrame(b []byte, now time.Time) {
 		if i, epoch, err = parseRefute(b[1:]); err == nil {
 			c.takeRefute(i, epoch, b)
 		}
-	case frameKeys:
-		err = c.takeKeys(b)
-	case frameKeysDone:
-		err = c.takeKeysDone(b)
-	case frameSeal:
-		err = c.takeSeal(b)
+	case keys.FrameCommand, keys.FrameAnswer, keys.FrameProgress:
+		err = c.keys.Take(b)
 	case frameWanted:
 		err = c.takeWanted(b[1:])
 	case frameBeats:

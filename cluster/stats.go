@@ -34,30 +34,18 @@ const udpSilence = 15 * time.Second
 // Stats returns the figures as they are now.
 func (c *Cluster) Stats() Stats {
 	v := c.View()
-	keys := c.keys.load()
+	keys := c.keys.Status()
 	s := Stats{
 		Label:          c.cfg.Label,
-		Encrypted:      len(keys.keys) > 0 && keys.stage == stageStrict,
+		Encrypted:      keys.Encrypted,
 		HealthScore:    c.ml.GetHealthScore(),
 		HeartbeatLimit: overdueAfter(v, c.ml.GetHealthScore()),
 		Joined:         c.joined.Load() || len(v.Members) > 1,
 		Warnings:       append([]Warning(nil), c.warnings...),
 	}
-	if len(keys.keys) > 0 {
-		s.KeyFingerprint = keys.keys[0].print
-	}
+	s.KeyFingerprint = keys.Primary
+	s.Warnings = append(s.Warnings, c.keyWarnings(keys)...)
 	now := time.Now()
-	if w, ok := c.sealWarning(now); ok {
-		s.Warnings = append(s.Warnings, w)
-	}
-	c.keyring.mu.Lock()
-	if c.keyring.fault != nil {
-		s.Warnings = append(s.Warnings, Warning{
-			Code: "key_file", Text: "the gossip keys have changed and the key file has not: " + c.keyring.fault.Error(),
-			Fix: "let this user write " + c.cfg.KeyFile + " and its directory, and rotate again, or copy another member's key file before this peer restarts",
-		})
-	}
-	c.keyring.mu.Unlock()
 	for _, m := range v.Members {
 		if m.State == Alive && !m.Self {
 			s.HeartbeatMax = max(s.HeartbeatMax, now.Sub(m.Heartbeat()))
@@ -73,7 +61,7 @@ func (c *Cluster) Stats() Stats {
 	if s.UDPBlocked = c.udpBlocked(now); s.UDPBlocked {
 		s.Warnings = append(s.Warnings, Warning{
 			Code: "udp_blocked", Text: "other peers answer by TCP but none by UDP: gossip is slow and its verdicts are late",
-			Fix: fmt.Sprintf("let UDP through to and from port %d, as TCP is", c.trans.advertise.Port()),
+			Fix: fmt.Sprintf("let UDP through to and from port %d, as TCP is", c.advertise.Port()),
 		})
 	}
 	if c.saveErr != nil {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/peerhq/peer/cluster/internal/port"
 )
 
 // The last bytes and the usual ones of a watch stream.
@@ -100,7 +102,7 @@ func (c *Cluster) lookAt(r *row) { c.dialLater(r, false) }
 // is the one wanted.
 func (c *Cluster) dialWatch(addr netip.AddrPort, kind byte, want Instance, timeout time.Duration) (conn net.Conn, who Instance, err error) {
 	end := time.Now().Add(timeout)
-	conn, err = c.trans.dial(addr, timeout)
+	conn, err = c.port.Dial(addr, timeout)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -154,7 +156,7 @@ func (c *Cluster) take(r *row, s *watchStream) {
 	}
 	*slot = s
 	r.had = true
-	setUserTimeout(s.conn, userLimit)
+	port.SetUserTimeout(s.conn, userLimit)
 	c.clear(r, time.Now())
 	c.heardFrom(r)
 	if !c.spawn(func() { c.readWatch(s) }) {
@@ -162,8 +164,8 @@ func (c *Cluster) take(r *row, s *watchStream) {
 	}
 }
 
-// acceptWatch is called by the transport for each stream that begins with
-// watchMagic, on a goroutine of that stream.
+// acceptWatch is called by the port for each stream that begins with
+// port.WatchMagic, on a goroutine of that stream.
 func (c *Cluster) acceptWatch(conn net.Conn) {
 	h, err := c.answer(conn)
 	if err != nil || h.want != c.self.m.Instance || h.kind != kindWatch {
@@ -202,7 +204,7 @@ func (c *Cluster) acceptWatch(conn net.Conn) {
 // readWatch reads s until it ends.
 func (c *Cluster) readWatch(s *watchStream) {
 	defer s.conn.Close()
-	defer context.AfterFunc(c.trans.life, func() { s.conn.Close() })()
+	defer context.AfterFunc(c.port.Context(), func() { s.conn.Close() })()
 	buf := make([]byte, 64)
 	for {
 		n, err := s.conn.Read(buf)
@@ -280,19 +282,4 @@ func (c *Cluster) sayGoodbye() {
 	for _, r := range c.rows {
 		c.hangUp(r, byteLeave)
 	}
-}
-
-// setUserTimeout bounds how long sent bytes may stay unacknowledged: after an
-// outage TCP would retransmit ever more slowly and the stream stay mute for
-// minutes.
-func setUserTimeout(conn net.Conn, d time.Duration) {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return // not the real network
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) { setSocketUserTimeout(int(fd), d) })
 }

@@ -25,7 +25,6 @@ type row struct {
 	asked    bool      // a fetch of the wanted record is under way
 	sentBeat uint64    // turn in which its heartbeat was last sent on
 	late     bool      // its heartbeat is overdue
-	seal     sealNews
 
 	// What is held against it; see judge.
 	hash      uint64 // its place on the ring

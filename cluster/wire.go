@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // What this package puts on the gossip wire, inside memberlist's own packets
@@ -76,17 +76,7 @@ func parseNodeName(s string) (string, Instance, error) {
 
 // printable makes a stranger's text safe to log: no control characters, none
 // that hide text or turn its direction, and not too long.
-func printable(s string) string {
-	if len(s) > 160 {
-		s = s[:160]
-	}
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '.'
-		}
-		return r
-	}, s)
-}
+func printable(s string) string { return text.Safe(s) }
 
 func appendMeta(b []byte, number uint64, version string) []byte {
 	if len(version) > maxVersion {

@@ -20,6 +20,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/port"
 )
 
 // nowhere is the gossip port of a host without a network.
@@ -68,6 +70,10 @@ func still(t testing.TB) *Cluster {
 		ml:      deaf(),
 	}
 	c.logger = c.cfg.Logger
+	var err error
+	if c.keys, err = c.newKeyring(); err != nil {
+		t.Fatal(err)
+	}
 	c.watchKick = make(chan struct{}, 1)
 	c.cond = sync.NewCond(&c.mu)
 	c.broadcasts = &memberlist.TransmitLimitedQueue{RetransmitMult: 4, NumNodes: func() int { return 2 }}
@@ -465,12 +471,12 @@ func FuzzNotice(f *testing.F) {
 func FuzzHello(f *testing.F) {
 	c := still(f)
 	f.Add(c.encodeHello(hello{kind: kindWatch, from: p1, want: 7 << instanceRandomBits}))
-	f.Add([]byte{watchMagic, helloVersion})
-	k, err := newSealer(bytes.Repeat([]byte{1}, 32))
-	if err != nil {
+	f.Add([]byte{port.WatchMagic, helloVersion})
+	c.cfg.Keys = [][]byte{bytes.Repeat([]byte{1}, 32)}
+	var err error
+	if c.keys, err = c.newKeyring(); err != nil {
 		f.Fatal(err)
 	}
-	c.keys.set.Store(&keySet{keys: []heldKey{{sealer: k}}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// Nobody has the key, so nothing passes.
 		if h, _, err := c.decodeHello(b); err == nil {

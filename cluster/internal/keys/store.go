@@ -1,10 +1,9 @@
-package cluster
+package keys
 
 import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,7 +11,7 @@ import (
 )
 
 // A peer that was started from a key file writes it anew when the keys change, so
-// that it comes back with them. The file stays what ReadKeyFile reads: how long
+// that it comes back with them. The file stays what ReadFile reads: how long
 // an old key stays, and the epoch of the last change, are comments.
 
 const (
@@ -26,8 +25,8 @@ func encodeKeys(set *keySet, now time.Time) []byte {
 	fmt.Fprintf(&b, "# Gossip keys, one a line: the first encrypts, all decrypt. Keep them secret.\n")
 	fmt.Fprintf(&b, "# Written by peer at %s, %s%d\n", now.UTC().Format(time.RFC3339), epochMark, set.epoch)
 	for _, k := range set.keys {
-		b.WriteString(base64.StdEncoding.EncodeToString(k.key))
-		if k.old() {
+		b.WriteString(base64.StdEncoding.EncodeToString(k.raw))
+		if k.Old() {
 			fmt.Fprintf(&b, " # %s%s", untilMark, k.until.UTC().Format(time.RFC3339))
 		}
 		b.WriteByte('\n')
@@ -65,45 +64,36 @@ func keyNotes(data []byte) (until map[string]time.Time, epoch uint64) {
 func firstKeys(cfg Config) (*keySet, error) {
 	set := &keySet{}
 	until := map[string]time.Time{}
-	if cfg.KeyFile != "" && len(cfg.Keys) > 0 {
-		if data, err := cfg.FS.ReadFile(cfg.KeyFile); err == nil {
+	if cfg.File != "" && len(cfg.Keys) > 0 {
+		if data, err := cfg.FS.ReadFile(cfg.File); err == nil {
 			until, set.epoch = keyNotes(data)
 		}
 	}
-	for i, key := range cfg.Keys {
-		k, err := newSealer(key)
+	for i, raw := range cfg.Keys {
+		k, err := newKey(raw)
 		if err != nil {
 			return nil, err
 		}
-		h := heldKey{sealer: k}
+		h := heldKey{Key: k}
 		if i > 0 {
-			h.until = until[k.print]
+			h.until = until[k.fingerprint]
 		}
-		if set.find(k.print) < 0 {
+		if set.find(k.fingerprint) < 0 {
 			set.keys = append(set.keys, h)
 		}
 	}
 	return set.at(cfg.Now()), nil
 }
 
-// saveKeys writes the key file, if there is one.
-func (c *Cluster) saveKeys(set *keySet) error {
-	if c.cfg.KeyFile == "" {
+// save writes the key file, if there is one.
+func (r *Keyring) save(set *keySet) error {
+	if r.cfg.File == "" {
 		return nil
 	}
-	path := c.cfg.KeyFile
+	path := r.cfg.File
 	// What a link points to is replaced, not the link.
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	return c.cfg.FS.WriteFile(path, encodeKeys(set, c.cfg.Now()))
-}
-
-// drawKey draws a gossip key.
-func drawKey(random io.Reader) ([]byte, error) {
-	key := make([]byte, newKeyBytes)
-	if _, err := io.ReadFull(random, key); err != nil {
-		return nil, fmt.Errorf("draw a key: %w", err)
-	}
-	return key, nil
+	return r.cfg.FS.WriteFile(path, encodeKeys(set, r.cfg.Now()))
 }

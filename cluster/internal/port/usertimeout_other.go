@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cluster
+package port
 
 import "time"
 

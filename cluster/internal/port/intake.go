@@ -1,4 +1,4 @@
-package cluster
+package port
 
 import (
 	"bytes"
@@ -33,23 +33,25 @@ const (
 )
 
 const (
-	maxMessage   = 4 << 20         // bytes of any message
-	maxNodes     = 2 * maxMembers  // in a push/pull; memberlist lists the dead for a while
-	minNode      = 64              // bytes of one, its field names alone take 42
-	maxUserState = 1 << 20         // bytes of ours in a push/pull
-	maxUserMsg   = maxRecord + 128 // bytes of one of our frames on a stream
-	maxSmall     = 4 << 10         // bytes of a ping, its answer, an error
+	maxMessage   = 4 << 20 // bytes of any message
+	minNode      = 64      // bytes of a node in a push/pull, its field names alone take 42
+	maxUserState = 1 << 20 // bytes of the program's own in a push/pull
+	maxSmall     = 4 << 10 // bytes of a ping, its answer, an error
 )
 
 var errIntake = errors.New("malformed message")
 
+// limits are the bounds that the program sets; see Config.
+type limits struct{ nodes, frame uint64 }
+
 // intake reads one message. It is used by one goroutine.
 type intake struct {
-	r    io.Reader
-	hold func(total int) error // asked before the message may take total bytes
-	kept []*chunk              // what was read
-	size int                   // of that
-	pos  int                   // what was looked at
+	r      io.Reader
+	limits limits
+	hold   func(total int) error // asked before the message may take total bytes
+	kept   []*chunk              // what was read
+	size   int                   // of that
+	pos    int                   // what was looked at
 }
 
 // chunk is a piece of a message. They are used again, so that a flood does not
@@ -194,7 +196,7 @@ func (in *intake) message() (byte, error) {
 			return kind, err
 		}
 		n := h["UserMsgLen"]
-		if n > maxUserMsg {
+		if n > in.limits.frame {
 			return kind, fmt.Errorf("%w: it claims a message of %d bytes, more than any peer sends", errIntake, n)
 		}
 		return kind, in.skip(int(n))
@@ -217,7 +219,7 @@ func (in *intake) pushPull() error {
 	if err != nil {
 		return err
 	}
-	if h["Nodes"] > maxNodes || h["UserStateLen"] > maxUserState {
+	if h["Nodes"] > in.limits.nodes || h["UserStateLen"] > maxUserState {
 		return fmt.Errorf("%w: it claims %d nodes and %d bytes, more than any cluster has", errIntake, h["Nodes"], h["UserStateLen"])
 	}
 	for range h["Nodes"] {
@@ -232,33 +234,23 @@ func (in *intake) pushPull() error {
 	return in.skip(int(h["UserStateLen"]))
 }
 
-// stateOwner returns the instance of who sent a push/pull: its record comes first
-// in what it adds. Zero for any other message.
-func stateOwner(b []byte) Instance {
+// userState returns what the program at the other end added to the table in a
+// push/pull, or nil for any other message.
+func userState(b []byte) []byte {
 	in := &intake{r: bytes.NewReader(b), hold: func(int) error { return nil }}
 	defer in.drop()
-	_, err := in.label()
-	if err != nil {
-		return 0
+	if _, err := in.label(); err != nil {
+		return nil
 	}
 	if kind, err := in.one(); err != nil || kind != msgPushPull {
-		return 0
+		return nil
 	}
 	h, err := in.header("Nodes", "UserStateLen", "Join")
-	if n := h["UserStateLen"]; err != nil || n == 0 || n > uint64(len(b)) {
-		return 0
-	} else if b = b[len(b)-int(n):]; b[0] != wireVersion {
-		return 0
+	n := h["UserStateLen"]
+	if err != nil || n == 0 || n > uint64(len(b)) {
+		return nil
 	}
-	frame, _, err := cutFrame(b[1:])
-	if err != nil || frame[0] != frameRecord {
-		return 0
-	}
-	inst, _, _, err := parseRecord(frame[1:])
-	if err != nil {
-		return 0
-	}
-	return inst
+	return b[len(b)-int(n):]
 }
 
 // header reads a map that has the fields named, no other, none twice, and
@@ -278,44 +270,4 @@ func (in *intake) header(names ...string) (map[string]uint64, error) {
 		h[name] = v.number
 	})
 	return h, errors.Join(err, bad)
-}
-
-// checkPacket says whether memberlist may have the datagram b. It refuses
-// compressed ones, which peers do not send: 60 KB of them unpack to 40 MB. An
-// encrypted datagram begins with 0 or 1 and passes.
-func checkPacket(b []byte) error {
-	if len(b) > 1 && b[0] == msgLabel {
-		b = b[min(len(b), 2+int(b[1])):]
-	}
-	if len(b) > 5 && b[0] == msgCRC {
-		b = b[5:]
-	}
-	if len(b) == 0 {
-		return nil
-	}
-	switch b[0] {
-	case msgCompress:
-		return fmt.Errorf("%w: compressed", errIntake)
-	case msgCompound:
-		return checkCompound(b[1:])
-	}
-	return nil
-}
-
-func checkCompound(b []byte) error {
-	if len(b) < 1 || len(b) < 1+2*int(b[0]) {
-		return nil // memberlist says so
-	}
-	sizes, parts := b[1:1+2*int(b[0])], b[1+2*int(b[0]):]
-	for ; len(sizes) > 0; sizes = sizes[2:] {
-		n := int(binary.BigEndian.Uint16(sizes))
-		if n > len(parts) {
-			return nil
-		}
-		if n > 0 && (parts[0] == msgCompress || parts[0] == msgCompound) {
-			return fmt.Errorf("%w: type %d within a compound", errIntake, parts[0])
-		}
-		parts = parts[n:]
-	}
-	return nil
 }

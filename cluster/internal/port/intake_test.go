@@ -1,4 +1,4 @@
-package cluster
+package port
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -57,14 +58,26 @@ func state(n, user int) []byte {
 	vs := []any{stateHeader{n, user, true}}
 	for i := range n {
 		vs = append(vs, stateNode{
-			Name: nodeName(fmt.Sprintf("peer-%d.example.org", i), Instance(i+1)<<22), Addr: []byte{10, 0, byte(i >> 8), byte(i)}, Port: 7946,
-			Meta: appendMeta(nil, uint64(i), "1.2.3"), Incarnation: 1 << 30, State: i % 4, Vsn: []uint8{1, 5, 2, 0, 0, 0},
+			Name: fmt.Sprintf("peer-%d.example.org#%016x", i, (i+1)<<22), Addr: []byte{10, 0, byte(i >> 8), byte(i)}, Port: 7946,
+			Meta: append([]byte{1, byte(i & 127)}, "1.2.3"...), Incarnation: 1 << 30, State: i % 4, Vsn: []uint8{1, 5, 2, 0, 0, 0},
 		})
 	}
 	return append(packed1(msgPushPull, vs...), make([]byte, user)...)
 }
 
 func free(int) error { return nil }
+
+// The bounds of the tests.
+const (
+	testNodes = 20_000
+	testFrame = 64<<10 + 128
+)
+
+var testLimits = limits{testNodes, testFrame}
+
+func newTestGuard() *guard {
+	return newGuard(Config{MaxNodes: testNodes, MaxFrame: testFrame}.withDefaults())
+}
 
 func TestIntakeTakesWhatPeersSend(t *testing.T) {
 	for _, tt := range []struct {
@@ -74,9 +87,9 @@ func TestIntakeTakesWhatPeersSend(t *testing.T) {
 		{"alone", state(1, 30)},
 		{"nobody", state(0, 0)},
 		{"a thousand", state(1000, 300<<10)},
-		{"the largest", state(maxMembers, 512<<10)},
-		{"user message", append(packed1(msgUser, userHeader{maxRecord + 20}), make([]byte, maxRecord+20)...)},
-		{"ping", packed1(msgPing, pingBody{1 << 31, nodeName("p1", 5)})},
+		{"the largest", state(testNodes/2, 512<<10)},
+		{"user message", append(packed1(msgUser, userHeader{testFrame - 100}), make([]byte, testFrame-100)...)},
+		{"ping", packed1(msgPing, pingBody{1 << 31, "p1#0000000000000005"})},
 		{"ack", packed1(msgAck, ackBody{7, nil})},
 		{"error", packed1(msgError, errorBody{strings.Repeat("x", 300)})},
 		{"own error", errorMessage(refusedLabel)},
@@ -88,7 +101,7 @@ func TestIntakeTakesWhatPeersSend(t *testing.T) {
 				b = append(append([]byte{msgLabel, byte(len(label))}, label...), b...)
 			}
 			for how, r := range map[string]io.Reader{"at once": bytes.NewReader(b), "bit by bit": iotest.HalfReader(bytes.NewReader(b))} {
-				in := &intake{r: r, hold: free}
+				in := &intake{r: r, limits: testLimits, hold: free}
 				got, err := in.label()
 				if got != label || err != nil {
 					t.Fatalf("%s %s: label %q, %v", tt.name, how, got, err)
@@ -125,6 +138,8 @@ func TestIntakeRefuses(t *testing.T) {
 		{"empty nodes", append(packed1(msgPushPull, stateHeader{Nodes: 1000}), bytes.Repeat([]byte{0x80}, 1000)...)},
 		{"nested nodes", append(packed1(msgPushPull, stateHeader{Nodes: 1}), body(packed1(0, map[string]any{"Name": map[string]int{"x": 1}, strings.Repeat("y", 60): 1}))...)},
 		{"a long name", append(packed1(msgPushPull, stateHeader{Nodes: 1}), body(packed1(0, stateNode{Name: strings.Repeat("x", 5000)}))...)},
+		{"more nodes than the cluster may have", state(testNodes+1, 0)},
+		{"a longer frame than any", append(packed1(msgUser, userHeader{testFrame + 1}), make([]byte, testFrame+1)...)},
 		{"a long user message", packed1(msgUser, userHeader{20 << 20})},
 		{"a fraction", packed1(msgUser, map[string]float64{"UserMsgLen": 1})},
 		{"a large ping", packed1(msgPing, map[string]string{"Node": strings.Repeat("x", 4000), "SourceNode": strings.Repeat("x", 4000)})},
@@ -133,7 +148,7 @@ func TestIntakeRefuses(t *testing.T) {
 		{"a label twice", []byte{msgLabel, 1, 'a', msgLabel, 1, 'a'}},
 		{"HTTP", []byte("GET / HTTP/1.1\r\n\r\n")},
 	} {
-		in := &intake{r: bytes.NewReader(tt.b), hold: free}
+		in := &intake{r: bytes.NewReader(tt.b), limits: testLimits, hold: free}
 		_, err := in.label()
 		if err == nil {
 			_, err = in.message()
@@ -153,7 +168,7 @@ func FuzzIntake(f *testing.F) {
 	f.Add([]byte{msgPushPull, 0xdf, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		held := 0
-		in := &intake{r: bytes.NewReader(b), hold: func(n int) error { held = n; return nil }}
+		in := &intake{r: bytes.NewReader(b), limits: testLimits, hold: func(n int) error { held = n; return nil }}
 		defer in.drop()
 		_, err := in.label()
 		if err == nil {
@@ -221,7 +236,7 @@ func evicted(c *guardedConn) bool {
 }
 
 func TestGuardMakesRoom(t *testing.T) {
-	g := &guard{keys: &keyHolder{}}
+	g := newTestGuard()
 	honest := open(t, g, "10.0.0.1:5")
 	var crowd []*guardedConn
 	for i := range 2 * maxStreams {
@@ -252,37 +267,39 @@ func TestGuardMakesRoom(t *testing.T) {
 }
 
 func TestGuardBoundsMemory(t *testing.T) {
-	g := &guard{keys: &keyHolder{}}
-	honest := open(t, g, "10.0.0.1:5")
-	if err := honest.hold(300 << 10); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 100 {
-		c := open(t, g, fmt.Sprintf("10.0.1.%d:5", i))
-		for n := 1 << 20; n < maxMessage; n += 1 << 20 {
-			if err := c.hold(n); err != nil && !errors.Is(err, errEvicted) {
-				t.Fatal(err)
-			}
-			if g.held > maxHeld {
-				t.Fatalf("%d bytes are held, want at most %d", g.held, maxHeld)
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard()
+		honest := open(t, g, "10.0.0.1:5")
+		if err := honest.hold(300 << 10); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			c := open(t, g, fmt.Sprintf("10.0.1.%d:5", i))
+			for n := 1 << 20; n < maxMessage; n += 1 << 20 {
+				if err := c.hold(n); err != nil && !errors.Is(err, errEvicted) {
+					t.Fatal(err)
+				}
+				if g.held > maxHeld {
+					t.Fatalf("%d bytes are held, want at most %d", g.held, maxHeld)
+				}
 			}
 		}
-	}
-	if evicted(honest) {
-		t.Error("the greedy pushed a modest stream out")
-	}
-	a, _ := net.Pipe()
-	own := g.opened(a, nil) // nobody has a better claim, but none is beyond the limit
-	if err := own.hold(maxHeld + 1); !errors.Is(err, errEvicted) {
-		t.Errorf("got %v", err)
-	}
+		if evicted(honest) {
+			t.Error("the greedy pushed a modest stream out")
+		}
+		a, _ := net.Pipe()
+		own := g.opened(a, nil) // nobody has a better claim, but none is beyond the limit
+		if err := own.hold(maxHeld + 1); !errors.Is(err, errEvicted) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // What is read late is cut off.
 func TestReadAllTakesItsTime(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
-	g := &guard{keys: &keyHolder{}}
+	g := newTestGuard()
 	c := g.admit(from{a, "10.0.0.1:5"})
 	go func() {
 		_, _ = b.Write(state(1, 30)[:20])

@@ -1,4 +1,4 @@
-package cluster
+package port
 
 import (
 	"bytes"
@@ -8,14 +8,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // memberlist gives back a failed join as one line of text, in which a wrong key
 // and a web server look much the same. The bytes that came back tell them
-// apart, so the transport keeps a trace of each attempt.
+// apart, so the port keeps a trace of each attempt.
 
 // What a peer answers on a stream that it can not take in. The label and the
 // keys themselves are no stranger's business. At most 31 bytes each.
@@ -25,6 +28,37 @@ const (
 	refusedPlain  = "a gossip key is needed"
 	refusedSealed = "no gossip key here"
 )
+
+// Attempt is one attempt to join, which leaves a trace. It is used by one
+// goroutine.
+type Attempt struct {
+	// Name stands before the address that memberlist is given to join:
+	// NAME/ADDR. No member has such a name.
+	Name string
+
+	port  *Port
+	trace *trace
+}
+
+// Attempt returns a new attempt to join. Whoever asks for one calls Done.
+func (p *Port) Attempt() *Attempt {
+	a := &Attempt{
+		Name:  "join " + strconv.FormatUint(p.joins.Add(1), 10), // a blank: no member's name has one
+		port:  p,
+		trace: &trace{},
+	}
+	p.traces.Store(a.Name, a.trace)
+	return a
+}
+
+// Done forgets the trace.
+func (a *Attempt) Done() { a.port.traces.Delete(a.Name) }
+
+// Explain turns err, memberlist's, of the failed exchange with addr into a
+// cause and a fix.
+func (a *Attempt) Explain(addr netip.AddrPort, err error) error {
+	return explainJoin(addr, err, a.trace, a.port.cfg.Label, a.port.cfg.Keys.Primary())
+}
 
 // trace is what happened on the stream of one attempt to join. memberlist hands
 // the name before the '/' of an address to the transport, and that is how an
@@ -61,9 +95,9 @@ func (t *trace) answered(in *intake, err error) {
 	t.size = in.size
 }
 
-// explainJoin turns a failed exchange with addr into a cause and a fix. keys
-// are those of this peer, the one that encrypts first.
-func explainJoin(addr netip.AddrPort, err error, t *trace, label string, keys [][]byte) error {
+// explainJoin turns a failed exchange with addr into a cause and a fix. key is
+// the fingerprint of this peer's first key, "" without one.
+func explainJoin(addr netip.AddrPort, err error, t *trace, label, key string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	say := func(format string, args ...any) error {
@@ -77,18 +111,18 @@ func explainJoin(addr netip.AddrPort, err error, t *trace, label string, keys []
 		return say("the stream broke before all was sent: %s", lastCause(err))
 	case len(t.got) == 0:
 		return say("%w", explainSilence(t.readErr))
-	case t.got[0] == msgEncrypted && len(keys) == 0, t.said(refusedPlain):
+	case t.got[0] == msgEncrypted && key == "", t.said(refusedPlain):
 		return say("the cluster at %s is encrypted and this peer has no key: copy a member's key file and give it with --encrypt-file", addr)
 	case errors.Is(t.readErr, errSealed), t.said(refusedKey):
-		return say("the cluster at %s uses another gossip key%s: copy a member's key file and give it with --encrypt-file", addr, having(keys))
+		return say("the cluster at %s uses another gossip key%s: copy a member's key file and give it with --encrypt-file", addr, having(key))
 	case t.said(refusedLabel):
 		return say("the cluster at %s has another label than %q: give --cluster the label that its members have", addr, label)
 	case t.said(refusedSealed), errors.Is(t.readErr, errPlain):
-		return say("the cluster at %s is not encrypted and this peer has a key%s: give its members this peer's key file, or start this peer without --encrypt-file", addr, having(keys))
+		return say("the cluster at %s is not encrypted and this peer has a key%s: give its members this peer's key file, or start this peer without --encrypt-file", addr, having(key))
 	case t.got[0] == msgError:
-		return say("refused by the peer there: %s", printable(errorText(t.got)))
+		return say("refused by the peer there: %s", text.Safe(errorText(t.got)))
 	case !knownKind(t.got[0]):
-		return say("what listens there is no peer's gossip port, it answered %.20q: give HOST:PORT of a peer's --bind", printable(string(t.got)))
+		return say("what listens there is no peer's gossip port, it answered %.20q: give HOST:PORT of a peer's --bind", text.Safe(string(t.got)))
 	case t.readErr != nil && !errors.Is(t.readErr, errIntake):
 		return say("the answer broke off after %d bytes: %w", t.size, t.readErr)
 	}
@@ -101,11 +135,11 @@ func (t *trace) said(why string) bool {
 }
 
 // having names this peer's key by its fingerprint.
-func having(keys [][]byte) string {
-	if len(keys) == 0 {
+func having(key string) string {
+	if key == "" {
 		return ""
 	}
-	return " (this peer's has fingerprint " + Fingerprint(keys[0]) + ")"
+	return " (this peer's has fingerprint " + key + ")"
 }
 
 // explainDial names what a failed dial means.
@@ -145,21 +179,21 @@ func knownKind(b byte) bool {
 
 // lastCause is the end of memberlist's line: what comes after the address.
 func lastCause(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	if _, cause, ok := strings.Cut(text, "failed to join "); ok {
+	line := strings.Join(strings.Fields(err.Error()), " ")
+	if _, cause, ok := strings.Cut(line, "failed to join "); ok {
 		if _, rest, ok := strings.Cut(cause, ": "); ok {
-			text = rest
+			line = rest
 		}
 	}
-	return printable(text)
+	return text.Safe(line)
 }
 
-// errorMessage is memberlist's message for an error; text is short.
-func errorMessage(text string) []byte {
+// errorMessage is memberlist's message for an error; why is short.
+func errorMessage(why string) []byte {
 	b := []byte{msgError, 0x81, 0xa5}
 	b = append(b, "Error"...)
-	b = append(b, 0xa0|byte(len(text)&0x1f))
-	return append(b, text...)
+	b = append(b, 0xa0|byte(len(why)&0x1f))
+	return append(b, why...)
 }
 
 // errorText returns the text of such a message.
@@ -168,12 +202,12 @@ func errorText(b []byte) string {
 	if kind, err := in.one(); err != nil || kind != msgError {
 		return ""
 	}
-	text := ""
+	why := ""
 	defer in.drop()
 	_ = in.fields(func(name string, v packed) {
 		if name == "Error" && v.kind == packedBytes {
-			text = string(in.last(v.size))
+			why = string(in.last(v.size))
 		}
 	})
-	return text
+	return why
 }

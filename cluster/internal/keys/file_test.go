@@ -1,4 +1,4 @@
-package cluster
+package keys
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ func keyFile(t testing.TB, content string, mode os.FileMode) string {
 	return path
 }
 
-func TestReadKeyFile(t *testing.T) {
+func TestReadFile(t *testing.T) {
 	a, b, c := keyLine(t, 32, 'a'), keyLine(t, 16, 'b'), keyLine(t, 24, 'c')
 	for _, tt := range []struct{ name, content, want string }{
 		{"one", a + "\n", "a"},
@@ -42,7 +42,7 @@ func TestReadKeyFile(t *testing.T) {
 		{"byte order mark", "\xef\xbb\xbf" + a + "\n", "a"},
 	} {
 		for _, mode := range []os.FileMode{0o600, 0o400} {
-			keys, err := ReadKeyFile(keyFile(t, tt.content, mode))
+			keys, err := ReadFile(keyFile(t, tt.content, mode))
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 				continue
@@ -58,7 +58,7 @@ func TestReadKeyFile(t *testing.T) {
 	}
 }
 
-func TestReadKeyFileRefuses(t *testing.T) {
+func TestReadFileRefuses(t *testing.T) {
 	good, secret := keyLine(t, 32, 'a'), keyLine(t, 32, 's')
 	var many strings.Builder
 	for i := range maxKeys + 1 {
@@ -85,7 +85,7 @@ func TestReadKeyFileRefuses(t *testing.T) {
 		{"binary", strings.Repeat("\x00", maxKeyFileBytes+1), 0o600, "larger than"},
 	} {
 		path := keyFile(t, tt.content, tt.mode)
-		_, err := ReadKeyFile(path)
+		_, err := ReadFile(path)
 		wantErr(t, tt.name, err, tt.want)
 		if err == nil {
 			continue
@@ -101,36 +101,36 @@ func TestReadKeyFileRefuses(t *testing.T) {
 	}
 }
 
-func TestReadKeyFileThatIsNone(t *testing.T) {
+func TestReadFileThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing")
-	_, err := ReadKeyFile(missing)
+	_, err := ReadFile(missing)
 	wantErr(t, "missing", err, "peer keygen > "+missing)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v is not fs.ErrNotExist", err)
 	}
-	_, err = ReadKeyFile(dir)
+	_, err = ReadFile(dir)
 	wantErr(t, "directory", err, "not a regular file")
 }
 
-func TestNewKey(t *testing.T) {
-	key, err := NewKey(rand.Reader)
+func TestDraw(t *testing.T) {
+	key, err := Draw(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := ReadKeyFile(keyFile(t, key+"\n", 0o600))
+	keys, err := ReadFile(keyFile(t, key+"\n", 0o600))
 	if err != nil || len(keys) != 1 || len(keys[0]) != 32 {
 		t.Errorf("read back %d keys, %v", len(keys), err)
 	}
-	other, err := NewKey(rand.Reader)
+	other, err := Draw(rand.Reader)
 	if err != nil || other == key {
 		t.Errorf("two keys are the same, or %v", err)
 	}
 	broken := errors.New("no entropy")
-	if _, err := NewKey(iotest.ErrReader(broken)); !errors.Is(err, broken) {
+	if _, err := Draw(iotest.ErrReader(broken)); !errors.Is(err, broken) {
 		t.Errorf("%v, want %v", err, broken)
 	}
-	if _, err := NewKey(bytes.NewReader(make([]byte, 31))); err == nil {
+	if _, err := Draw(bytes.NewReader(make([]byte, 31))); err == nil {
 		t.Error("made a key of 31 random bytes")
 	}
 }
@@ -162,4 +162,18 @@ func FuzzParseKeys(f *testing.F) {
 			t.Fatalf("what was read cannot be read again: %v", err)
 		}
 	})
+}
+
+// wantErr fails unless err has every part of want, which '|' separates.
+func wantErr(t testing.TB, what string, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: accepted", what)
+		return
+	}
+	for part := range strings.SplitSeq(want, "|") {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: got %q, want %q in it", what, err, part)
+		}
+	}
 }

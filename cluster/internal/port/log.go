@@ -1,4 +1,4 @@
-package cluster
+package port
 
 import (
 	stdlog "log"

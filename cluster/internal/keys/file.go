@@ -1,10 +1,8 @@
-package cluster
+package keys
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,12 +15,12 @@ const (
 	maxKeyFileBytes = 64 * 1024 // room for maxKeys and many comments
 )
 
-// ReadKeyFile returns the gossip keys in the file at path, of which the first
+// ReadFile returns the gossip keys in the file at path, of which the first
 // encrypts and all decrypt. The file holds one key a line, in base64, of 16,
 // 24 or 32 bytes; '#' begins a comment. A file that anybody but its owner may
 // read is refused, and so is one without a key or with anything that is not
 // one; the error says what to do and never what the file contains.
-func ReadKeyFile(path string) ([][]byte, error) {
+func ReadFile(path string) ([][]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -54,24 +52,14 @@ func ReadKeyFile(path string) ([][]byte, error) {
 	return keys, nil
 }
 
-// NewKey draws a gossip key of 32 bytes from random and returns it as the line
-// that ReadKeyFile reads, without a newline.
-func NewKey(random io.Reader) (string, error) {
+// Draw draws a gossip key of 32 bytes from random and returns it as the line
+// that ReadFile reads, without a newline.
+func Draw(random io.Reader) (string, error) {
 	key, err := drawKey(random)
 	if err != nil {
 		return "", err
 	}
 	return base64.StdEncoding.EncodeToString(key), nil
-}
-
-// Fingerprint returns 16 hexadecimal digits that tell key from other keys and
-// do not reveal it: two peers with the same ones have the same key. It may be
-// shown and logged.
-func Fingerprint(key []byte) string {
-	h := sha256.New()
-	h.Write([]byte("peer gossip key\x00")) // no other use of SHA-256 on a key yields the same digits
-	h.Write(key)
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // parseKeys returns the keys in the content of a key file, each once, or all
@@ -133,4 +121,13 @@ func containsKey(keys [][]byte, key []byte) bool {
 		}
 	}
 	return false
+}
+
+// drawKey draws a gossip key.
+func drawKey(random io.Reader) ([]byte, error) {
+	key := make([]byte, newKeyBytes)
+	if _, err := io.ReadFull(random, key); err != nil {
+		return nil, fmt.Errorf("draw a key: %w", err)
+	}
+	return key, nil
 }

@@ -1,9 +1,8 @@
-package cluster
+package keys
 
 import (
 	"bytes"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -12,26 +11,27 @@ import (
 type keySet struct {
 	keys  []heldKey // the first encrypts, all decrypt
 	epoch uint64    // of the last change that came over gossip; an older one is refused
-	stage sealStage
+	stage stage
 }
 
 // heldKey is one key of a set.
 type heldKey struct {
-	*sealer
-	// until is when an old key goes; who still uses it until then is let in and
-	// given the new one. Zero: it stays.
+	*Key
+	// until is when an old key goes. A member that still uses it until then is let
+	// in and handed the new one. Zero: it stays.
 	until time.Time
 }
 
-func (k heldKey) old() bool { return !k.until.IsZero() }
+// Old says whether the key is being replaced.
+func (k heldKey) Old() bool { return !k.until.IsZero() }
 
-// sealStage is how far a cluster that began in plain text is on its way to
+// stage is how far a cluster that began in plain text is on its way to
 // encryption. Each step waits until everybody has made the one before.
-type sealStage byte
+type stage byte
 
 const (
 	// stageStrict: with keys everything is encrypted, without any nothing is.
-	stageStrict sealStage = iota
+	stageStrict stage = iota
 	// stageAccept: takes both, sends plain text.
 	stageAccept
 	// stageSend: takes both, sends encrypted.
@@ -39,85 +39,80 @@ const (
 )
 
 // sends returns the key to encrypt with, nil for plain text.
-func (s *keySet) sends() *sealer {
+func (s *keySet) sends() *Key {
 	if len(s.keys) == 0 || s.stage == stageAccept {
 		return nil
 	}
-	return s.keys[0].sealer
+	return s.keys[0].Key
 }
 
 // takesPlain says whether plain text is taken in.
 func (s *keySet) takesPlain() bool { return len(s.keys) == 0 || s.stage != stageStrict }
 
-// open decrypts sealed, with which with was authenticated, and returns the
-// message behind head, and the key.
-func (s *keySet) open(head, sealed, with []byte) (message []byte, by heldKey, err error) {
+// open decrypts sealed, which was authenticated together with ad, and returns
+// the message behind a copy of head, and the key.
+func (s *keySet) open(head, sealed, ad []byte) (message []byte, by *heldKey, err error) {
 	// Not in place: a wrong key would overwrite what the next one needs.
 	room := append(make([]byte, 0, len(head)+len(sealed)), head...)
-	for _, k := range s.keys {
-		if message, err := k.open(room, sealed, with); err == nil {
-			return message, k, nil
+	for i := range s.keys {
+		if message, err := s.keys[i].open(room, sealed, ad); err == nil {
+			return message, &s.keys[i], nil
 		}
 	}
-	return nil, heldKey{}, errSealed
+	return nil, nil, errSealed
 }
 
 // find returns where the key of this fingerprint is, or -1.
-func (s *keySet) find(print string) int {
-	return slices.IndexFunc(s.keys, func(k heldKey) bool { return k.print == print })
+func (s *keySet) find(fingerprint string) int {
+	return slices.IndexFunc(s.keys, func(k heldKey) bool { return k.fingerprint == fingerprint })
 }
 
-// prints returns the fingerprints.
-func (s *keySet) prints() []string {
+// fingerprints returns those of all keys, in order.
+func (s *keySet) fingerprints() []string {
 	out := make([]string, len(s.keys))
 	for i, k := range s.keys {
-		out[i] = k.print
+		out[i] = k.fingerprint
 	}
 	return out
 }
 
-// raw returns the keys themselves.
-func (s *keySet) raw() [][]byte {
-	out := make([][]byte, len(s.keys))
-	for i, k := range s.keys {
-		out[i] = k.key
+// signers returns the keys to sign and to verify with, the one to sign with
+// first; an empty one stands for no key.
+func (s *keySet) signers() [][]byte {
+	var raw [][]byte
+	for _, k := range s.keys {
+		raw = append(raw, k.raw)
 	}
-	return out
-}
-
-// macs returns the keys for the handshake of a watch stream, the one to sign
-// with first; nil stands for none.
-func (s *keySet) macs() [][]byte {
 	switch {
-	case len(s.keys) == 0:
+	case len(raw) == 0:
 		return [][]byte{nil}
 	case s.stage == stageAccept:
-		return append([][]byte{nil}, s.raw()...)
+		return append([][]byte{nil}, raw...)
 	case s.stage == stageSend:
-		return append(s.raw(), nil)
+		return append(raw, nil)
 	}
-	return s.raw()
+	return raw
 }
 
 // with returns s with key installed, last, if it is not there yet. An old key
 // that is installed anew is no longer old.
-func (s *keySet) with(k *sealer) *keySet {
+func (s *keySet) with(k *Key) *keySet {
 	n := s.clone()
-	if i := n.find(k.print); i >= 0 {
+	if i := n.find(k.fingerprint); i >= 0 {
 		n.keys[i].until = time.Time{}
 		return n
 	}
-	n.keys = append(n.keys, heldKey{sealer: k})
+	n.keys = append(n.keys, heldKey{Key: k})
 	return n
 }
 
 // using returns s with key first. The one that was first, or with all every
 // other, becomes old and goes at until.
-func (s *keySet) using(k *sealer, until time.Time, all bool) *keySet {
+func (s *keySet) using(k *Key, until time.Time, all bool) *keySet {
 	n := s.with(k)
-	first := n.find(k.print)
+	first := n.find(k.fingerprint)
 	for i := range n.keys {
-		if i != first && !n.keys[i].old() && (all || i == 0) {
+		if i != first && !n.keys[i].Old() && (all || i == 0) {
 			n.keys[i].until = until
 		}
 	}
@@ -127,9 +122,9 @@ func (s *keySet) using(k *sealer, until time.Time, all bool) *keySet {
 }
 
 // without returns s without the key of this fingerprint; the first one stays.
-func (s *keySet) without(print string) *keySet {
+func (s *keySet) without(fingerprint string) *keySet {
 	n := s.clone()
-	if i := n.find(print); i > 0 {
+	if i := n.find(fingerprint); i > 0 {
 		n.keys = slices.Delete(n.keys, i, i+1)
 	}
 	return n
@@ -137,7 +132,7 @@ func (s *keySet) without(print string) *keySet {
 
 // at returns s without the keys whose time is over at now.
 func (s *keySet) at(now time.Time) *keySet {
-	over := func(k heldKey) bool { return k.old() && now.After(k.until) }
+	over := func(k heldKey) bool { return k.Old() && now.After(k.until) }
 	if len(s.keys) == 0 || !slices.ContainsFunc(s.keys[1:], over) {
 		return s
 	}
@@ -156,16 +151,6 @@ func (s *keySet) clone() *keySet {
 // same ends.
 func (s *keySet) equal(o *keySet) bool {
 	return s.stage == o.stage && s.epoch == o.epoch && slices.EqualFunc(s.keys, o.keys, func(a, b heldKey) bool {
-		return bytes.Equal(a.key, b.key) && a.until.Equal(b.until)
+		return bytes.Equal(a.raw, b.raw) && a.until.Equal(b.until)
 	})
-}
-
-// keyHolder is where the set in force is kept.
-type keyHolder struct{ set atomic.Pointer[keySet] }
-
-func (h *keyHolder) load() *keySet {
-	if s := h.set.Load(); s != nil {
-		return s
-	}
-	return &keySet{}
 }
