@@ -32,12 +32,12 @@
 //     within seconds, and a quiet cluster sends no tables. See roster.go.
 //   - Records of any size for tags and services, beyond memberlist's 512 bytes.
 //   - Heartbeat ages of everybody, everywhere, at no extra packet.
-//   - Keys that change while it runs. The transport encrypts, in memberlist's own
-//     format; a rotation is one command that names who was absent, and lets them
-//     back in with the old key for a while. See keyring.go and sealing.go.
+//   - Keys that change while it runs. The port encrypts, in memberlist's own
+//     format; a rotation is one command that names the members that were absent,
+//     and lets them back in with the old key for a while. See internal/keys.
 //   - Messages that are read whole and checked before memberlist gets them, for
-//     it takes memory by what they claim. See intake.go and guard.go.
-//   - A cause for every failed join. See explain.go.
+//     it takes memory by what they claim. See internal/port.
+//   - A cause for every failed join. See internal/port.
 //
 // # What it promises, and what not
 //
@@ -61,5 +61,5 @@
 //
 // One port, UDP and TCP: memberlist's packets and streams, and in the same
 // streams, told apart by their first byte, our own. wire.go, notice.go,
-// hello.go and keywire.go have every byte of ours.
+// hello.go and internal/keys/wire.go have every byte of ours.
 package cluster

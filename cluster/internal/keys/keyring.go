@@ -218,7 +218,7 @@ func (r *Keyring) Sends() Cipher {
 	if set.sends() == nil {
 		return nil
 	}
-	return set.keys[0]
+	return &set.keys[0] // not a copy: this runs for every packet
 }
 
 // TakesPlain says whether plain text is taken in.

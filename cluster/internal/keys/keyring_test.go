@@ -434,3 +434,20 @@ func TestClose(t *testing.T) {
 		}
 	})
 }
+
+// A packet costs the memory of its message and no more.
+func BenchmarkPacket(b *testing.B) {
+	r, err := New(Config{Label: "peer", Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	message, ad := make([]byte, 1000), []byte("peer")
+	buf := make([]byte, 0, 2000)
+	b.ReportAllocs()
+	for b.Loop() {
+		sealed := r.Sends().Seal(buf, message, ad)
+		if _, _, err := r.Open(nil, sealed, ad); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

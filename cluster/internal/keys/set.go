@@ -51,15 +51,15 @@ func (s *keySet) takesPlain() bool { return len(s.keys) == 0 || s.stage != stage
 
 // open decrypts sealed, which was authenticated together with ad, and returns
 // the message behind a copy of head, and the key.
-func (s *keySet) open(head, sealed, ad []byte) (message []byte, by heldKey, err error) {
+func (s *keySet) open(head, sealed, ad []byte) (message []byte, by *heldKey, err error) {
 	// Not in place: a wrong key would overwrite what the next one needs.
 	room := append(make([]byte, 0, len(head)+len(sealed)), head...)
-	for _, k := range s.keys {
-		if message, err := k.open(room, sealed, ad); err == nil {
-			return message, k, nil
+	for i := range s.keys {
+		if message, err := s.keys[i].open(room, sealed, ad); err == nil {
+			return message, &s.keys[i], nil
 		}
 	}
-	return nil, heldKey{}, errSealed
+	return nil, nil, errSealed
 }
 
 // find returns where the key of this fingerprint is, or -1.
@@ -93,11 +93,6 @@ func (s *keySet) signers() [][]byte {
 	}
 	return raw
 }
-
-// Secrets returns the keys that prove who holds them, the one to sign with first.
-// An empty one stands for no key: it tells clusters apart by their label and proves
-// nothing.
-func (r *Keyring) Secrets() [][]byte { return r.set.Load().signers() }
 
 // with returns s with key installed, last, if it is not there yet. An old key
 // that is installed anew is no longer old.
