@@ -134,7 +134,7 @@ var arrows = []struct {
 }
 
 // drawers are directories that collect what nobody found a place for.
-var drawers = []string{"util", "utils", "pkg", "internal", "common", "helper", "helpers", "misc", "shared"}
+var drawers = []string{"util", "utils", "pkg", "common", "helper", "helpers", "misc", "shared"}
 
 func TestArrows(t *testing.T) {
 	edges, dirs := survey(t, ".")

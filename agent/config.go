@@ -130,6 +130,7 @@ type Seams struct {
 	RedisDial func(ctx context.Context, network, addr string) (net.Conn, error)
 	CheckDial func(ctx context.Context, network, addr string) (net.Conn, error) // to the services that are checked
 	FS        cluster.FS
+	Resolver  cluster.Resolver // of seeds and advertised names
 	Now       func() time.Time
 	Rand      io.Reader
 	Logger    hclog.Logger
@@ -314,6 +315,7 @@ func (c Config) cluster(r resolved) cluster.Config {
 		KeyGrace:    c.KeyGrace,
 		Network:     c.Seams.Network,
 		FS:          c.Seams.FS,
+		Resolver:    c.Seams.Resolver,
 		Now:         c.Seams.Now,
 		Rand:        c.Seams.Rand,
 	}

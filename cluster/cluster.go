@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/address"
 )
 
 var (
@@ -114,9 +116,9 @@ func Start(cfg Config) (*Cluster, error) {
 		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
 		NumNodes:       func() int { return len(c.View().Members) },
 	}
-	var seeds []seed
+	var seeds []address.Seed
 	for _, s := range cfg.Seeds {
-		p, err := parseSeed(s, DefaultPort)
+		p, err := address.ParseSeed(s, DefaultPort)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +152,7 @@ func Start(cfg Config) (*Cluster, error) {
 
 // open binds the port, announces this peer and starts what runs.
 func (c *Cluster) open(inst Instance) error {
-	bind, err := parseBind(c.cfg.Bind)
+	bind, err := address.ParseBind(c.cfg.Bind)
 	if err != nil {
 		return err
 	}
@@ -184,16 +186,18 @@ func (c *Cluster) open(inst Instance) error {
 
 // announceAt chooses the advertised address and makes this peer's own row.
 func (c *Cluster) announceAt(inst Instance, bind netip.Addr) error {
-	host, port, err := splitAdvertise(c.cfg.Advertise)
+	host, port, err := address.SplitAdvertise(c.cfg.Advertise)
 	if err != nil {
 		return err
 	}
-	ip, warning, err := chooseAdvertise(bind, host, hostCandidates, defaultRoute(bind))
+	chooser := address.Chooser{Bind: bind, Advertise: host, Resolver: c.cfg.Resolver}
+	choice, err := chooser.Choose(context.Background())
 	if err != nil {
 		return err
 	}
-	if warning != "" {
-		c.warn("advertise", warning, "give --advertise the address at which others reach this host")
+	ip := choice.Addr
+	if choice.Warning != "" {
+		c.warn("advertise", choice.Warning, "give --advertise the address at which others reach this host")
 	}
 	if port == 0 {
 		port = c.trans.port()

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/peerhq/peer/cluster/internal/address"
 )
 
 // DefaultPort is the gossip port, UDP and TCP.
-const DefaultPort = 7946
+const DefaultPort = address.DefaultPort
 
 // DefaultLabel is the cluster label of who names none.
 const DefaultLabel = "peer"
@@ -71,6 +74,9 @@ type Config struct {
 
 	// Network is where the gossip port lives. Default: the real one.
 	Network Network
+	// Resolver looks up seeds and an Advertise that are names. Default:
+	// net.DefaultResolver.
+	Resolver Resolver
 	// FS is where the data dir lives. Default: the real one.
 	FS FS
 	// Now is the wall clock: it dates the instance and the data dir's entries,
@@ -104,6 +110,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Network == nil {
 		c.Network = realNetwork{}
+	}
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
 	}
 	if c.FS == nil {
 		c.FS = osFS{}
@@ -147,13 +156,24 @@ func (c Config) Validate() error {
 	if c.KeyGrace < 0 {
 		errs = append(errs, fmt.Errorf("key grace %s: must not be negative", c.KeyGrace))
 	}
-	bind, err := parseBind(c.Bind)
+	if _, _, err := address.SplitAdvertise(c.Advertise); err != nil {
+		errs = append(errs, err)
+	}
+	bind, err := address.ParseBind(c.Bind)
 	if err != nil {
 		errs = append(errs, err)
 	} else if err := c.checkExposure(bind); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ValidateSeed says whether s is a seed that Start accepts: HOST, HOST:PORT,
+// an IP address with or without a port (IPv6 with a port in brackets),
+// dns+HOST, dns+HOST:PORT or dnssrv+_SERVICE._PROTO.NAME. It asks no DNS.
+func ValidateSeed(s string) error {
+	_, err := address.ParseSeed(s, DefaultPort)
+	return err
 }
 
 // checkExposure refuses an open gossip port beyond loopback: one forged packet

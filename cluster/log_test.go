@@ -19,6 +19,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // newTestLog returns memberlist's end of a logger and what comes out of it.
@@ -354,7 +356,7 @@ func FuzzMemberlistLine(f *testing.F) {
 			t.Fatalf("%d of %d bytes, %v", n, len(p), err)
 		}
 		got := strings.TrimSuffix(out.String(), "\n")
-		if got == "" || strings.HasPrefix(got, "[ERROR]") || unprintable(got) >= 0 || len(got) > 4*maxLogLine {
+		if got == "" || strings.HasPrefix(got, "[ERROR]") || text.Unprintable(got) >= 0 || len(got) > 4*maxLogLine {
 			t.Fatalf("from %q came %q", p, got)
 		}
 	})

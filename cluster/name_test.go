@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // wantErr checks that err is nil when want is empty, and otherwise holds every
@@ -118,7 +120,7 @@ func FuzzValidateName(f *testing.F) {
 		if ok != (err == nil) {
 			t.Fatalf("%q: %v", s, err)
 		}
-		if err != nil && (!utf8.ValidString(err.Error()) || unprintable(strings.ReplaceAll(err.Error(), "\n", "")) >= 0) {
+		if err != nil && (!utf8.ValidString(err.Error()) || text.Unprintable(strings.ReplaceAll(err.Error(), "\n", "")) >= 0) {
 			t.Fatalf("%q: an error that cannot be printed: %q", s, err)
 		}
 	})

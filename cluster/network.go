@@ -22,3 +22,11 @@ type Network interface {
 	// Dial opens a stream to another peer's gossip port, bounded by ctx.
 	Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 }
+
+// Resolver is what a peer asks DNS for; *net.Resolver satisfies it. Tests put a
+// name server of their own here. Its errors are those of package net, such as
+// *net.DNSError. Both methods may be called from any goroutine and heed ctx.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	LookupSRV(ctx context.Context, service, proto, name string) (cname string, addrs []*net.SRV, err error)
+}

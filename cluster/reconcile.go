@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/peerhq/peer/cluster/internal/address"
 )
 
 // memberlist joins once: it forgets who has been dead for a while, and after a
@@ -39,7 +41,7 @@ const (
 
 // target is one seed or member that is wanted.
 type target struct {
-	seed    *seed
+	seed    *address.Seed
 	addr    netip.AddrPort // of a member
 	since   time.Time      // wanted
 	tried   time.Time
@@ -68,7 +70,7 @@ type SeedStat struct {
 	Err    error     // of the last attempt
 }
 
-func newReconciler(seeds []seed) *reconciler {
+func newReconciler(seeds []address.Seed) *reconciler {
 	r := &reconciler{kick: make(chan struct{}, 1), members: map[string]*target{}}
 	for _, s := range seeds {
 		r.seeds = append(r.seeds, &target{seed: &s})
@@ -160,7 +162,7 @@ func (c *Cluster) attempted(t *target, err error, crowd time.Duration) {
 	defer r.mu.Unlock()
 	now := time.Now()
 	// One line when something is new, not one for each attempt.
-	changed := t.tried.IsZero() || (t.lastErr == nil) != (err == nil) || err != nil && err.Error() != t.lastErr.Error()
+	changed := t.tried.IsZero() || !address.SameFailure(t.lastErr, err)
 	t.busy, t.tried = false, now
 	t.lastErr = err
 	if err == nil {
@@ -199,7 +201,7 @@ func (c *Cluster) attempt(t *target) error {
 	}
 	ctx, cancel := context.WithTimeout(c.trans.life, resolveFor)
 	defer cancel()
-	addrs, err := t.seed.resolve(ctx, net.DefaultResolver)
+	addrs, err := t.seed.Resolve(ctx, c.cfg.Resolver)
 	if err != nil {
 		return err
 	}
@@ -234,7 +236,7 @@ func (c *Cluster) contactAny(addrs []netip.AddrPort) error {
 		}
 		all = append(all, err)
 	}
-	return errors.Join(all...)
+	return address.Several("addresses, none answers", all)
 }
 
 // isLive says whether addr is this peer or a member that is alive.
@@ -371,13 +373,13 @@ func (c *Cluster) Join(ctx context.Context, addrs []string) []JoinOutcome {
 }
 
 func (c *Cluster) joinOne(ctx context.Context, a string) error {
-	s, err := parseSeed(a, DefaultPort)
+	s, err := address.ParseSeed(a, DefaultPort)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveFor)
 	defer cancel()
-	addrs, err := s.resolve(ctx, net.DefaultResolver)
+	addrs, err := s.Resolve(ctx, c.cfg.Resolver)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // Service is something that runs beside a peer and is announced with it.
@@ -56,7 +58,7 @@ func validateServices(services []Service) error {
 		if s.Weight < 0 || s.Weight > maxWeight {
 			errs = append(errs, fmt.Errorf("service %q: weight %d: want 0 to %d", name, s.Weight, maxWeight))
 		}
-		if len(s.Addr) > 253 || unprintable(s.Addr) >= 0 || strings.ContainsAny(s.Addr, " \t") {
+		if len(s.Addr) > 253 || text.Unprintable(s.Addr) >= 0 || strings.ContainsAny(s.Addr, " \t") {
 			errs = append(errs, fmt.Errorf("service %q: address %q: want a host name or an IP address", name, printable(s.Addr)))
 		}
 		switch s.Health {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 const (
@@ -327,7 +329,7 @@ func validPeer(p rememberedPeer) bool {
 	ip := p.Addr.Addr()
 	return validateName(p.Name) == nil && p.Instance != 0 &&
 		p.Addr.IsValid() && p.Addr.Port() != 0 && !ip.IsUnspecified() && !ip.IsMulticast() &&
-		unprintable(ip.Zone()) < 0 && len(ip.Zone()) <= 64 &&
+		text.Unprintable(ip.Zone()) < 0 && len(ip.Zone()) <= 64 &&
 		p.LastSeen.Year() >= 0 && p.LastSeen.Year() <= 9999 // what JSON carries
 }
 

@@ -1,4 +1,4 @@
-package cluster
+package address
 
 import (
 	"strings"
@@ -38,13 +38,16 @@ func TestParseBind(t *testing.T) {
 		{"10.0.0.256:7946", "", "is not an IP address"},
 		{"[10.0.0.1:7946", "", "the port is missing"},
 		{"224.0.0.1:7946", "", "multicast"},
+		{"[fe80::1]:7946", "", "[fe80::1%eth0]:7946|--advertise"},
+		{"[2001:db8::1%eth0]:7946", "", "only a link-local address has a zone: give [2001:db8::1]:7946"},
+		{"[fe80::1%\x1b[31m]:7946", "", "zone cannot be printed"},
 		{`{{ "" }}:7946`, "", "gives no address"},
 		{`{{ "10.0.0.9:7946" }}`, "", "the port is missing"},
 		{`{{ NoSuch }}:7946`, "", "NoSuch"},
 		{`{{ "10.0.0.9"`, "", "the port is missing"},
 		{`{{ GetInterfaceIP "nosuch0" }}:7946`, "", "nosuch0"},
 	} {
-		got, err := parseBind(tt.in)
+		got, err := ParseBind(tt.in)
 		wantErr(t, tt.in, err, tt.err)
 		if err == nil && got.String() != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
@@ -67,11 +70,11 @@ func FuzzParseBind(f *testing.F) {
 			}
 			return
 		}
-		addr, err := parseBind(s)
+		addr, err := ParseBind(s)
 		if err != nil {
 			return
 		}
-		again, err := parseBind(addr.String())
+		again, err := ParseBind(addr.String())
 		if err != nil || again != addr {
 			t.Fatalf("%q is %s, which is %s, %v", s, addr, again, err)
 		}

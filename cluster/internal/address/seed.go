@@ -1,4 +1,4 @@
-package cluster
+package address
 
 import (
 	"cmp"
@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 const (
@@ -22,14 +24,14 @@ const (
 	srvLookups = 8
 )
 
-// resolver is what a seed needs of DNS; *net.Resolver satisfies it.
-type resolver interface {
+// Resolver is what this package needs of DNS; *net.Resolver satisfies it.
+type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 	LookupSRV(ctx context.Context, service, proto, name string) (cname string, addrs []*net.SRV, err error)
 }
 
-// seed is one place to look for the cluster: a value, resolved anew each time.
-type seed struct {
+// Seed is one place to look for the cluster: a value, resolved anew each time.
+type Seed struct {
 	text string     // as it was configured
 	addr netip.Addr // of an IP literal; else host or srv is set
 	host string
@@ -38,40 +40,34 @@ type seed struct {
 }
 
 // String returns s as it was configured.
-func (s seed) String() string { return s.text }
+func (s Seed) String() string { return s.text }
 
-// ValidateSeed says whether s is a seed that Start accepts: HOST, HOST:PORT,
-// an IP address with or without a port (IPv6 with a port in brackets),
-// dns+HOST, dns+HOST:PORT or dnssrv+_SERVICE._PROTO.NAME. It asks no DNS.
-func ValidateSeed(s string) error {
-	_, err := parseSeed(s, DefaultPort)
-	return err
-}
-
-// parseSeed reads one of the forms that ValidateSeed lists. A form without a
-// port gets defaultPort.
-func parseSeed(s string, defaultPort uint16) (seed, error) {
-	out := seed{text: s, port: defaultPort}
+// ParseSeed reads a seed: HOST, HOST:PORT, an IP address with or without a port
+// (IPv6 with a port in brackets), dns+HOST, dns+HOST:PORT or
+// dnssrv+_SERVICE._PROTO.NAME. A form without a port gets defaultPort. It asks
+// no DNS.
+func ParseSeed(s string, defaultPort uint16) (Seed, error) {
+	out := Seed{text: s, port: defaultPort}
 	rest, scheme := s, ""
 	if before, after, ok := strings.Cut(s, "+"); ok {
 		scheme, rest = before, after
 	}
 	switch {
 	case s == "":
-		return seed{}, errors.New("seed is empty: give HOST, HOST:PORT, dns+HOST or dnssrv+NAME")
+		return Seed{}, errors.New("seed is empty: give HOST, HOST:PORT, dns+HOST or dnssrv+NAME")
 	case strings.Contains(s, "://"):
-		return seed{}, badSeed(s, "it is a URL: give HOST:PORT")
+		return Seed{}, badSeed(s, "it is a URL: give HOST:PORT")
 	case scheme == "dnssrv":
 		if strings.Contains(rest, ":") {
-			return seed{}, badSeed(s, "the SRV records give the port: remove it")
+			return Seed{}, badSeed(s, "the SRV records give the port: remove it")
 		}
 		if why := badHost(rest); why != "" {
-			return seed{}, badSeed(s, why)
+			return Seed{}, badSeed(s, why)
 		}
 		out.srv = rest
 		return out, nil
 	case scheme != "" && scheme != "dns":
-		return seed{}, badSeed(s, fmt.Sprintf("%s+ is not known: use dns+HOST or dnssrv+NAME", quote(scheme)))
+		return Seed{}, badSeed(s, fmt.Sprintf("%s+ is not known: use dns+HOST or dnssrv+NAME", text.Quote(scheme)))
 	}
 
 	if ip, err := netip.ParseAddr(rest); err == nil {
@@ -83,42 +79,45 @@ func parseSeed(s string, defaultPort uint16) (seed, error) {
 	} else if h, p, err := net.SplitHostPort(rest); err == nil {
 		port, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || port == 0 {
-			return seed{}, badSeed(s, fmt.Sprintf("port %s: give one from 1 to 65535", quote(p)))
+			return Seed{}, badSeed(s, fmt.Sprintf("port %s: give one from 1 to 65535", text.Quote(p)))
 		}
 		host, out.port = h, uint16(port)
 	} else if strings.Contains(rest, ":") {
-		return seed{}, badSeed(s, "it does not parse: give HOST:PORT, and an IPv6 address with a port as [ADDRESS]:PORT")
+		return Seed{}, badSeed(s, "it does not parse: give HOST:PORT, and an IPv6 address with a port as [ADDRESS]:PORT")
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return out.at(ip)
 	}
 	if strings.HasPrefix(rest, "[") {
-		return seed{}, badSeed(s, "what stands in the brackets is not an IPv6 address")
+		return Seed{}, badSeed(s, "what stands in the brackets is not an IPv6 address")
 	}
 	if why := badHost(host); why != "" {
-		return seed{}, badSeed(s, why)
+		return Seed{}, badSeed(s, why)
 	}
 	out.host = host
 	return out, nil
 }
 
 // at returns s at ip, which must be one that can be dialled.
-func (s seed) at(ip netip.Addr) (seed, error) {
+func (s Seed) at(ip netip.Addr) (Seed, error) {
 	ip = ip.Unmap()
 	if ip.IsUnspecified() || ip.IsMulticast() {
-		return seed{}, badSeed(s.text, fmt.Sprintf("%s is no host's address: give the address of a peer", ip))
+		return Seed{}, badSeed(s.text, fmt.Sprintf("%s is no host's address: give the address of a peer", ip))
 	}
-	if unprintable(ip.Zone()) >= 0 {
-		return seed{}, badSeed(s.text, "its zone cannot be printed: give an interface's name after the %")
+	if text.Unprintable(ip.Zone()) >= 0 {
+		return Seed{}, badSeed(s.text, "its zone cannot be printed, and an address with a zone is no seed: give --join an address that all hosts reach")
+	}
+	if linkLocal6(ip) || ip.Zone() != "" {
+		return Seed{}, badSeed(s.text, fmt.Sprintf("%s means something on one link of one host only: give --join a name, or an address that all hosts reach", ip))
 	}
 	s.addr = ip
 	return s, nil
 }
 
-// resolve returns the addresses that s stands for now, each once, at most 64.
+// Resolve returns the addresses that s stands for now, each once, at most 64.
 // An IP literal asks nobody. Nothing is kept between calls, so that a record
 // that changed is seen by the next one.
-func (s seed) resolve(ctx context.Context, r resolver) ([]netip.AddrPort, error) {
+func (s Seed) Resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, error) {
 	var addrs []netip.AddrPort
 	var err error
 	switch {
@@ -130,10 +129,10 @@ func (s seed) resolve(ctx context.Context, r resolver) ([]netip.AddrPort, error)
 		addrs, err = lookupHost(ctx, r, s.host, s.port)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("resolve seed %s: %w%s", quote(s.text), err, seedFix(err))
+		return nil, fmt.Errorf("resolve seed %s: %w%s", text.Quote(s.text), err, seedFix(err))
 	}
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("resolve seed %s: the name has no usable address: check its DNS records", quote(s.text))
+		return nil, fmt.Errorf("resolve seed %s: the name has no usable address: check its DNS records", text.Quote(s.text))
 	}
 	if len(addrs) > maxSeedAddrs {
 		// DNS answers in the same order each time. Another 64 every time, so
@@ -146,7 +145,7 @@ func (s seed) resolve(ctx context.Context, r resolver) ([]netip.AddrPort, error)
 	return addrs, nil
 }
 
-func lookupHost(ctx context.Context, r resolver, host string, port uint16) ([]netip.AddrPort, error) {
+func lookupHost(ctx context.Context, r Resolver, host string, port uint16) ([]netip.AddrPort, error) {
 	ips, err := r.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
@@ -155,7 +154,7 @@ func lookupHost(ctx context.Context, r resolver, host string, port uint16) ([]ne
 	addrs := make([]netip.AddrPort, 0, len(ips))
 	for _, ip := range ips {
 		ip = ip.Unmap()
-		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || seen[ip] {
+		if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || linkLocal6(ip) || seen[ip] {
 			continue
 		}
 		seen[ip] = true
@@ -167,7 +166,7 @@ func lookupHost(ctx context.Context, r resolver, host string, port uint16) ([]ne
 // lookupSRV returns the addresses of the targets of name, in the order that
 // their priorities and weights gave them. Targets without an address are
 // passed over as long as another has one.
-func lookupSRV(ctx context.Context, r resolver, name string) ([]netip.AddrPort, error) {
+func lookupSRV(ctx context.Context, r Resolver, name string) ([]netip.AddrPort, error) {
 	_, records, err := r.LookupSRV(ctx, "", "", name)
 	if err != nil && len(records) == 0 {
 		return nil, err
@@ -201,7 +200,7 @@ func lookupSRV(ctx context.Context, r resolver, name string) ([]netip.AddrPort, 
 		}
 	}
 	if len(addrs) == 0 {
-		return nil, cmp.Or(errors.Join(errs...), err)
+		return nil, cmp.Or(Several("SRV targets, none resolves", errs), err)
 	}
 	return addrs, nil
 }
@@ -218,7 +217,7 @@ func seedFix(err error) string {
 	return ""
 }
 
-func badSeed(s, why string) error { return fmt.Errorf("seed %s: %s", quote(s), why) }
+func badSeed(s, why string) error { return fmt.Errorf("seed %s: %s", text.Quote(s), why) }
 
 // badHost returns why h can not be the name of a host, or "".
 func badHost(h string) string {
@@ -235,7 +234,7 @@ func badHost(h string) string {
 			return "a part of the name between dots is empty or longer than 63 bytes"
 		}
 		for _, r := range label {
-			if isAlphanumeric(r) || r == '-' || r == '_' {
+			if text.IsAlphanumeric(r) || r == '-' || r == '_' {
 				continue
 			}
 			if r >= utf8.RuneSelf {

@@ -1,31 +1,61 @@
-package cluster
+package address
 
 import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// host is a machine in a table: "eth0 10.0.0.5, lo 127.0.0.1" and the source
-// of its default route, "" for none.
-func hostOf(t testing.TB, ifaces, route string) (func() ([]candidate, error), func() (netip.Addr, error)) {
+// machine is a Host in a table.
+type machine struct {
+	ifaces []Interface
+	route  netip.Addr // zero: none
+	broken error      // of Addrs and Interfaces
+
+	listed, routed int // how often it was asked
+}
+
+// machineOf reads "eth0 10.0.0.5, lo 127.0.0.1" and the source of the default
+// route, "" for none.
+func machineOf(t testing.TB, ifaces, route string) *machine {
 	t.Helper()
-	var all []candidate
+	m := &machine{}
+	m.set(ifaces, route)
+	return m
+}
+
+func (m *machine) set(ifaces, route string) {
+	m.ifaces, m.route = nil, netip.Addr{}
 	for part := range strings.SplitSeq(ifaces, ",") {
 		name, addr, ok := strings.Cut(strings.TrimSpace(part), " ")
 		if ok {
-			all = append(all, candidate{Iface: name, Addr: netip.MustParseAddr(addr)})
+			m.ifaces = append(m.ifaces, Interface{Name: name, Addr: netip.MustParseAddr(addr)})
 		}
 	}
-	return func() ([]candidate, error) { return all, nil },
-		func() (netip.Addr, error) {
-			if route == "" {
-				return netip.Addr{}, errors.New("network is unreachable")
-			}
-			return netip.MustParseAddr(route), nil
-		}
+	if route != "" {
+		m.route = netip.MustParseAddr(route)
+	}
+}
+
+func (m *machine) Addrs() ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, i := range m.ifaces {
+		out = append(out, i.Addr)
+	}
+	return out, m.broken
+}
+
+func (m *machine) Interfaces() ([]Interface, error) { m.listed++; return m.ifaces, m.broken }
+
+func (m *machine) Route(netip.Addr) (netip.Addr, error) {
+	m.routed++
+	if !m.route.IsValid() {
+		return netip.Addr{}, errors.New("network is unreachable")
+	}
+	return m.route, nil
 }
 
 func TestChooseAdvertise(t *testing.T) {
@@ -58,7 +88,7 @@ func TestChooseAdvertise(t *testing.T) {
 		{"public, no route", "0.0.0.0", lo + "eth0 203.0.113.5", "", "203.0.113.5", "and a default route|--advertise"},
 		{"link-local is better than nothing", "0.0.0.0", lo + "eth0 169.254.3.4", "", "169.254.3.4", "--advertise"},
 		{"Docker is better than nothing", "0.0.0.0", lo + "docker0 172.17.0.1", "", "172.17.0.1", "--advertise"},
-		{"IPv4 bind, IPv6 host", "0.0.0.0", lo + "eth0 fd00::5", "fd00::5", "127.0.0.1", "no other address"},
+		{"IPv4 bind, IPv6 host", "0.0.0.0", lo + "eth0 fd00::5", "fd00::5", "127.0.0.1", "of IPv6 only|--bind [::]:7946|eth0 fd00::5"},
 
 		{"loopback only", "0.0.0.0", lo, "", "127.0.0.1", "only peers on this host|--advertise ADDR|network is unreachable"},
 		{"loopback only, any", "::", lo + "eth0 fe80::1", "", "127.0.0.1", "only peers on this host"},
@@ -66,12 +96,12 @@ func TestChooseAdvertise(t *testing.T) {
 		{"loopback route", "0.0.0.0", lo, "127.0.0.1", "127.0.0.1", "only peers on this host"},
 		{"nothing at all", "0.0.0.0", "", "", "127.0.0.1", "only peers on this host"},
 	} {
-		ifaces, route := hostOf(t, tt.ifaces, tt.route)
-		addr, warning, err := chooseAdvertise(netip.MustParseAddr(tt.bind), "", ifaces, route)
-		if err != nil || addr.String() != tt.want {
-			t.Errorf("%s: got %s, %v, want %s", tt.name, addr, err, tt.want)
+		c := Chooser{Bind: netip.MustParseAddr(tt.bind), Host: machineOf(t, tt.ifaces, tt.route)}
+		got, err := c.Choose(t.Context())
+		if err != nil || got.Addr.String() != tt.want {
+			t.Errorf("%s: got %s, %v, want %s", tt.name, got.Addr, err, tt.want)
 		}
-		checkWarning(t, tt.name, warning, tt.warning)
+		checkWarning(t, tt.name, got.Warning, tt.warning)
 	}
 }
 
@@ -89,14 +119,24 @@ func checkWarning(t testing.TB, name, got, want string) {
 	}
 }
 
-func TestChooseAdvertiseStartsWhateverTheHostAnswers(t *testing.T) {
+func TestChooseStartsWhateverTheHostAnswers(t *testing.T) {
 	broken := errors.New("netlink: permission denied")
-	addr, warning, err := chooseAdvertise(netip.IPv4Unspecified(), "",
-		func() ([]candidate, error) { return nil, broken },
-		func() (netip.Addr, error) { return netip.Addr{}, nil })
-	if err != nil || addr.String() != "127.0.0.1" || !strings.Contains(warning, broken.Error()) {
-		t.Errorf("%s, %q, %v", addr, warning, err)
+	c := Chooser{Bind: netip.IPv4Unspecified(), Host: &machine{broken: broken}}
+	got, err := c.Choose(t.Context())
+	if err != nil || got.Addr.String() != "127.0.0.1" || !strings.Contains(got.Warning, broken.Error()) {
+		t.Errorf("%+v, %v", got, err)
 	}
+}
+
+// A port that is bound to a link-local address has no address for others.
+func TestChooseRefusesALinkLocalBind(t *testing.T) {
+	c := Chooser{Bind: netip.MustParseAddr("fe80::1%eth0")}
+	_, err := c.Choose(t.Context())
+	wantErr(t, "link-local bind", err, "bind fe80::1%eth0|--advertise|--bind")
+	c.Advertise = "2001:db8::7"
+	got, err := c.Choose(t.Context())
+	wantErr(t, "with an advertised address", err, "")
+	checkWarning(t, "with an advertised address", got.Warning, "forwards|--bind")
 }
 
 func TestChooseAdvertiseExplicit(t *testing.T) {
@@ -115,6 +155,10 @@ func TestChooseAdvertiseExplicit(t *testing.T) {
 		{"2001:db8::7", "0.0.0.0", "2001:db8::7", "other IP version|[::]", ""},
 		{"10.0.0.7", "2001:db8::1", "10.0.0.7", "other IP version", ""},
 
+		{"fe80::1%eth0", "::", "", "", `advertise "fe80::1%eth0"|zone|--advertise`},
+		{"2001:db8::1%eth0", "::", "", "", "zone|--advertise"},
+		{"fe80::1", "::", "", "", "fe80::1 is a link-local address|--advertise"},
+		{`{{ "fe80::1" }}`, "::", "", "", "link-local address|--advertise"},
 		{"0.0.0.0", "0.0.0.0", "", "", `advertise "0.0.0.0"|no host's address`},
 		{"::", "::", "", "", "no host's address"},
 		{"224.0.0.1", "0.0.0.0", "", "", "no host's address"},
@@ -128,14 +172,17 @@ func TestChooseAdvertiseExplicit(t *testing.T) {
 		{`{{ "10.0.0.1 10.0.0.2" }}`, "0.0.0.0", "", "", "gives 2 addresses|limit 1"},
 		{`{{ "eth0" }}`, "0.0.0.0", "", "", `"eth0"|no IP address`},
 	} {
-		none := func() ([]candidate, error) { t.Errorf("%s: asked for interfaces", tt.in); return nil, nil }
-		noRoute := func() (netip.Addr, error) { t.Errorf("%s: asked for the route", tt.in); return netip.Addr{}, nil }
-		addr, warning, err := chooseAdvertise(netip.MustParseAddr(tt.bind), tt.in, none, noRoute)
+		m := &machine{}
+		c := Chooser{Bind: netip.MustParseAddr(tt.bind), Advertise: tt.in, Host: m}
+		got, err := c.Choose(t.Context())
 		wantErr(t, tt.in, err, tt.err)
-		if err == nil && addr.String() != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.in, addr, tt.want)
+		if err == nil && got.Addr.String() != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.in, got.Addr, tt.want)
 		}
-		checkWarning(t, tt.in, warning, tt.warning)
+		if m.listed > 0 {
+			t.Errorf("%s: asked for interfaces", tt.in)
+		}
+		checkWarning(t, tt.in, got.Warning, tt.warning)
 	}
 }
 
@@ -157,8 +204,11 @@ func TestSplitAdvertise(t *testing.T) {
 		{"name:0", "", 0, "1 to 65535"},
 		{"name:x", "", 0, `port "x"`},
 		{":7946", "", 0, "host is missing"},
+		{"[fe80::1%eth0]:7946", "", 0, "zone|--advertise"},
+		{"fe80::1", "", 0, "link-local|--advertise"},
+		{"0.0.0.0:7946", "", 0, "no host's address"},
 	} {
-		host, port, err := splitAdvertise(tt.in)
+		host, port, err := SplitAdvertise(tt.in)
 		wantErr(t, tt.in, err, tt.err)
 		if host != tt.host || port != tt.port {
 			t.Errorf("%s: got %s and %d, want %s and %d", tt.in, host, port, tt.host, tt.port)
@@ -167,26 +217,48 @@ func TestSplitAdvertise(t *testing.T) {
 }
 
 func TestThisHost(t *testing.T) {
-	all, err := hostCandidates()
+	all, err := ThisHost().Interfaces()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range all {
-		if c.Iface == "" || !c.Addr.IsValid() || c.Addr.Is4In6() {
-			t.Errorf("candidate %+v", c)
+	addrs, err := ThisHost().Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range all {
+		if i.Name == "" || !i.Addr.IsValid() || i.Addr.Is4In6() || !slices.Contains(addrs, i.Addr) {
+			t.Errorf("interface %+v, addresses %v", i, addrs)
 		}
 	}
 	for _, bind := range []string{"0.0.0.0", "::"} {
 		// With or without a network, it starts, at an address of this host.
-		addr, warning, err := chooseAdvertise(netip.MustParseAddr(bind), "", hostCandidates, defaultRoute(netip.MustParseAddr(bind)))
+		c := Chooser{Bind: netip.MustParseAddr(bind)}
+		got, err := c.Choose(t.Context())
 		if err != nil {
 			t.Fatalf("%s: %v", bind, err)
 		}
-		t.Logf("bound to %s: %s %s", bind, addr, warning)
-		if l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String()); err != nil {
-			t.Errorf("%s is no address of this host: %v", addr, err)
+		t.Logf("bound to %s: %s %s", bind, got.Addr, got.Warning)
+		if l, err := net.Listen("tcp", netip.AddrPortFrom(got.Addr, 0).String()); err != nil {
+			t.Errorf("%s is no address of this host: %v", got.Addr, err)
 		} else {
 			l.Close()
+		}
+		if again, changed, err := c.Again(t.Context()); changed || err != nil || again != got {
+			t.Errorf("bound to %s: a moment later %+v, %v, %v", bind, again, changed, err)
+		}
+	}
+}
+
+// BenchmarkAgain is what the question costs while nothing changes.
+func BenchmarkAgain(b *testing.B) {
+	c := Chooser{Bind: netip.IPv4Unspecified()}
+	if _, err := c.Choose(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, changed, err := c.Again(b.Context()); changed || err != nil {
+			b.Fatal(changed, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package cluster
+package address
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var _ resolver = (*net.Resolver)(nil)
+var _ Resolver = (*net.Resolver)(nil)
 
 // fakeDNS answers from two maps: "host" to "1.2.3.4 ::1", and "name" to
 // "target:port target:port". Each look-up takes delay.
@@ -92,7 +92,6 @@ func TestParseSeed(t *testing.T) {
 		{"2001:db8::1:7000", "ip 2001:db8::1:7000 7946", ""}, // the whole is an address
 		{"[2001:db8::1]", "ip 2001:db8::1 7946", ""},
 		{"[2001:db8::1]:7000", "ip 2001:db8::1 7000", ""},
-		{"[fe80::1%eth0]:7000", "ip fe80::1%eth0 7000", ""},
 		{"::ffff:10.0.0.1", "ip 10.0.0.1 7946", ""},
 		{"[::ffff:10.0.0.1]:7000", "ip 10.0.0.1 7000", ""},
 		{"seed", "host seed 7946", ""},
@@ -130,13 +129,13 @@ func TestParseSeed(t *testing.T) {
 		{"0.0.0.0", "", "no host's address"},
 		{"[::]:7946", "", "no host's address"},
 		{"fe80::1%\x1b[31m", "", "zone cannot be printed"},
+		{"[fe80::1%eth0]:7000", "", "fe80::1%eth0 means something on one link|--join"},
+		{"fe80::1", "", "one link of one host only|--join"},
+		{"[2001:db8::1%eth0]:7000", "", "--join"},
 		{"224.0.0.1:7946", "", "no host's address"},
 	} {
-		s, err := parseSeed(tt.in, 7946)
+		s, err := ParseSeed(tt.in, 7946)
 		wantErr(t, tt.in, err, tt.err)
-		if (err == nil) != (ValidateSeed(tt.in) == nil) {
-			t.Errorf("%s: ValidateSeed does not agree", tt.in)
-		}
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "seed ") {
 				t.Errorf("%s: %v, want the seed named", tt.in, err)
@@ -158,13 +157,13 @@ func TestParseSeed(t *testing.T) {
 	}
 }
 
-func resolveSeed(t testing.TB, text string, r resolver) ([]netip.AddrPort, error) {
+func resolveSeed(t testing.TB, text string, r Resolver) ([]netip.AddrPort, error) {
 	t.Helper()
-	s, err := parseSeed(text, 7946)
+	s, err := ParseSeed(text, 7946)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.resolve(t.Context(), r)
+	return s.Resolve(t.Context(), r)
 }
 
 func TestSeedResolves(t *testing.T) {
@@ -172,7 +171,7 @@ func TestSeedResolves(t *testing.T) {
 		hosts: map[string]string{
 			"one":   "10.0.0.1",
 			"two":   "10.0.0.2 10.0.0.1 2001:db8::1 ::ffff:10.0.0.2 10.0.0.1",
-			"odd":   "0.0.0.0 224.0.0.1 10.0.0.3",
+			"odd":   "0.0.0.0 224.0.0.1 fe80::1 10.0.0.3",
 			"none":  "",
 			"t1.x.": "10.0.1.1 10.0.1.2",
 			"t2.x.": "10.0.1.2",
@@ -217,13 +216,13 @@ func TestSeedResolves(t *testing.T) {
 
 func TestSeedIsResolvedAnew(t *testing.T) {
 	dns := &fakeDNS{hosts: map[string]string{"moving": "10.0.0.1"}}
-	s, err := parseSeed("moving", 7946)
+	s, err := ParseSeed("moving", 7946)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.1"} {
 		dns.hosts["moving"] = at
-		addrs, err := s.resolve(t.Context(), dns)
+		addrs, err := s.Resolve(t.Context(), dns)
 		if err != nil || len(addrs) != 1 || addrs[0].Addr().String() != at {
 			t.Errorf("got %v, %v, want %s", addrs, err, at)
 		}
@@ -279,12 +278,12 @@ func TestSeedObeysItsContext(t *testing.T) {
 		dns := &fakeDNS{srvs: map[string]string{"x": "a.:1 b.:2"}, delay: time.Hour}
 		for _, text := range []string{"host", "dnssrv+x"} {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			s, err := parseSeed(text, 7946)
+			s, err := ParseSeed(text, 7946)
 			if err != nil {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			_, err = s.resolve(ctx, dns)
+			_, err = s.Resolve(ctx, dns)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 2*time.Second {
 				t.Errorf("%s: %v after %s", text, err, time.Since(start))
@@ -308,7 +307,7 @@ func FuzzParseSeed(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := parseSeed(text, 7946)
+		s, err := ParseSeed(text, 7946)
 		if err != nil {
 			if len(err.Error()) > 512 {
 				t.Fatalf("an error of %d bytes", len(err.Error()))

@@ -1,19 +1,22 @@
-package cluster
+package address
 
 import (
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
-// parseBind reads the address of the gossip port, HOST:PORT. HOST is an IP
+// ParseBind reads the address of the gossip port, HOST:PORT. HOST is an IP
 // address of this host (IPv6 in brackets), localhost, a go-sockaddr template,
-// or empty for every address; other names are refused, because they may mean
-// another host, or several addresses. Port 0 picks a free one.
-func parseBind(s string) (netip.AddrPort, error) {
+// or empty for every IPv4 address; other names are refused, because they may
+// mean another host, or several addresses. A link-local IPv6 address comes with
+// its zone, [fe80::1%eth0]:PORT. Port 0 picks a free one.
+func ParseBind(s string) (netip.AddrPort, error) {
 	bad := func(format string, args ...any) (netip.AddrPort, error) {
-		return netip.AddrPort{}, fmt.Errorf("bind %s: %s", quote(s), fmt.Sprintf(format, args...))
+		return netip.AddrPort{}, fmt.Errorf("bind %s: %s", text.Quote(s), fmt.Sprintf(format, args...))
 	}
 	host, p, ok := splitHostPort(s)
 	if !ok {
@@ -31,7 +34,7 @@ func parseBind(s string) (netip.AddrPort, error) {
 	}
 	port, ok := parsePort(p)
 	if !ok {
-		return bad("port %s: give a number from 0 to 65535, %d is the usual one", quote(p), DefaultPort)
+		return bad("port %s: give a number from 0 to 65535, %d is the usual one", text.Quote(p), DefaultPort)
 	}
 
 	var addr netip.Addr
@@ -51,15 +54,26 @@ func parseBind(s string) (netip.AddrPort, error) {
 	default:
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
-			return bad("%s is not an IP address: give one of this host's, 0.0.0.0 for all, or for an interface '{{ GetInterfaceIP \"eth0\" }}:%d'", quote(host), port)
+			return bad("%s is not an IP address: give one of this host's, 0.0.0.0 for all, or for an interface '{{ GetInterfaceIP \"eth0\" }}:%d'", text.Quote(host), port)
 		}
 		addr = ip.Unmap()
 	}
-	if addr.IsMulticast() {
+	switch {
+	case addr.IsMulticast():
 		return bad("%s is a multicast address: give one of this host's, or 0.0.0.0 for all", addr)
+	case text.Unprintable(addr.Zone()) >= 0:
+		return bad("its zone cannot be printed: give an interface's name after the %%")
+	case linkLocal6(addr) && addr.Zone() == "":
+		return bad("%s is a link-local address, of which every interface has one: add its zone, as in [%s%%eth0]:%d, and set --advertise to an address that others reach", addr, addr, port)
+	case !linkLocal6(addr) && addr.Zone() != "":
+		return bad("only a link-local address has a zone: give [%s]:%d", addr.WithZone(""), port)
 	}
 	return netip.AddrPortFrom(addr, port), nil
 }
+
+// linkLocal6 says whether a is an IPv6 address that means something only on one
+// link of one host.
+func linkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
 
 // splitHostPort parts HOST:PORT. Unlike net.SplitHostPort it knows that a
 // template may have colons and brackets of its own, and it does not take an
