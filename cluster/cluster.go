@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/peerhq/peer/cluster/internal/address"
+	"github.com/peerhq/peer/cluster/internal/datadir"
 )
 
 var (
@@ -41,7 +42,7 @@ type Cluster struct {
 	trans      *transport
 	broadcasts *memberlist.TransmitLimitedQueue
 	rec        *reconciler
-	store      *store
+	store      *datadir.Dir
 	warnings   []Warning // of the start; never changed after it
 
 	view    atomic.Pointer[View]
@@ -62,7 +63,9 @@ type Cluster struct {
 	rows      map[Instance]*row
 	self      *row
 	gone      map[Instance]time.Time // superseded, never to be admitted again
-	known     map[string]rememberedPeer
+	known     map[string]datadir.Peer
+	aged      time.Time // when known was last brought up to date
+	prev      Instance  // the start before this one
 	index     uint64
 	dirty     bool
 	queue     []Event
@@ -104,7 +107,7 @@ func Start(cfg Config) (*Cluster, error) {
 		watchKick: make(chan struct{}, 1),
 		rows:      map[Instance]*row{},
 		gone:      map[Instance]time.Time{},
-		known:     map[string]rememberedPeer{},
+		known:     map[string]datadir.Peer{},
 	}
 	c.cond = sync.NewCond(&c.mu)
 	keys, err := firstKeys(cfg)
@@ -126,11 +129,12 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	c.rec = newReconciler(seeds)
 
-	st, r, warning, err := openStore(cfg.FS, cfg.DataDir)
+	c.store, err = datadir.Open(cfg.FS, cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	c.store = st
+	r, warning := c.store.Load()
+	c.prev, c.aged = Instance(r.Self), c.started
 	if warning != "" {
 		c.warn("data_dir", warning, "mend "+cfg.DataDir+" or name another --data-dir")
 	}
@@ -139,7 +143,7 @@ func Start(cfg Config) (*Cluster, error) {
 			c.known[p.Name] = p
 		}
 	}
-	inst, err := newInstance(cfg.Now(), r.Self, cfg.Rand)
+	inst, err := newInstance(cfg.Now(), c.prev, cfg.Rand)
 	if err != nil {
 		return nil, err
 	}

@@ -58,8 +58,9 @@ type Config struct {
 	Services []Service
 	// Version of the binary, shown to others.
 	Version string
-	// ForgetAfter drops a member that has been failed or left for so long.
-	// Default: 72 h.
+	// ForgetAfter drops a member that has been failed or left for so long; one
+	// that is remembered from an earlier start, when this peer has run for so
+	// long without seeing it. Default: 72 h.
 	ForgetAfter time.Duration
 	// Logger receives this package's lines and memberlist's, re-levelled.
 	// Default: none.
@@ -115,7 +116,7 @@ func (c Config) withDefaults() Config {
 		c.Resolver = net.DefaultResolver
 	}
 	if c.FS == nil {
-		c.FS = osFS{}
+		c.FS = Disk()
 	}
 	if c.Now == nil {
 		c.Now = time.Now

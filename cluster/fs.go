@@ -1,12 +1,6 @@
 package cluster
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-
-	"github.com/google/renameio/v2"
-)
+import "github.com/peerhq/peer/cluster/internal/datadir"
 
 // FS is where a peer keeps its data dir: the seam between this package and
 // the disk. The zero Config uses the real one; tests put a faulty or an
@@ -28,51 +22,4 @@ type FS interface {
 }
 
 // Disk returns the machine's own file system.
-func Disk() FS { return osFS{} }
-
-// osFS is the machine's own file system.
-type osFS struct{}
-
-func (osFS) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
-
-func (osFS) WriteFile(name string, data []byte) error {
-	// The temporary file lies beside its target: another directory may be
-	// another file system, or one that others may write to. renameio.WriteFile
-	// would keep the mode of an existing file, TempFile makes it 0600.
-	dir := filepath.Dir(name)
-	f, err := renameio.TempFile(dir, name)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	defer f.Cleanup() //nolint:errcheck // the first error is the one that counts
-	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return syncDir(dir)
-}
-
-func (osFS) Rename(old, new string) error {
-	if err := os.Rename(old, new); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(new))
-}
-
-func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
-
-// syncDir makes the names in dir survive a power cut: the rename of a file is
-// a change of its directory, and the file's own fsync does not cover it.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	defer d.Close() //nolint:errcheck // opened for reading
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
-}
+func Disk() FS { return datadir.Disk() }

@@ -32,7 +32,7 @@ func (c *Cluster) audience() (to []Member, absent []string) {
 	}
 	for name, p := range lost {
 		asked := slices.ContainsFunc(to, func(m Member) bool { return m.Name == name })
-		if p.State != Left && !asked {
+		if p.State != string(Left) && !asked {
 			absent = append(absent, name)
 		}
 	}

@@ -20,6 +20,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/peerhq/peer/cluster/internal/datadir"
 )
 
 // nowhere is the gossip port of a host without a network.
@@ -62,7 +64,7 @@ func still(t testing.TB) *Cluster {
 		leaving: make(chan struct{}),
 		rows:    map[Instance]*row{},
 		gone:    map[Instance]time.Time{},
-		known:   map[string]rememberedPeer{},
+		known:   map[string]datadir.Peer{},
 		rec:     newReconciler(nil),
 		answers: make(chan struct{}), // no slot: nothing is answered
 		ml:      deaf(),

@@ -1,4 +1,4 @@
-package cluster
+package datadir
 
 import (
 	"errors"
@@ -13,10 +13,10 @@ func TestOSFSWriteFileReplacesAndKeepsOthersOut(t *testing.T) {
 	if err := os.WriteFile(name, []byte("old and longer"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := (osFS{}).WriteFile(name, []byte("new")); err != nil {
+	if err := Disk().WriteFile(name, []byte("new")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := osFS{}.ReadFile(name)
+	got, err := Disk().ReadFile(name)
 	if err != nil || string(got) != "new" {
 		t.Fatalf("read %q, %v, want new", got, err)
 	}
@@ -35,7 +35,7 @@ func TestOSFSFailedWriteLeavesNothingBehind(t *testing.T) {
 	if err := os.Mkdir(name, 0o700); err != nil { // nothing can be renamed over it
 		t.Fatal(err)
 	}
-	if err := (osFS{}).WriteFile(name, []byte("x")); err == nil {
+	if err := Disk().WriteFile(name, []byte("x")); err == nil {
 		t.Fatal("wrote over a directory")
 	}
 	entries, err := os.ReadDir(dir)
@@ -50,13 +50,13 @@ func TestOSFSFailedWriteLeavesNothingBehind(t *testing.T) {
 func TestOSFSErrorsAreThoseOfOS(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "no", "f")
-	if _, err := (osFS{}).ReadFile(missing); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Disk().ReadFile(missing); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("read: %v", err)
 	}
-	if err := (osFS{}).WriteFile(missing, nil); !errors.Is(err, fs.ErrNotExist) {
+	if err := Disk().WriteFile(missing, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("write: %v", err)
 	}
-	if err := (osFS{}).Rename(missing, filepath.Join(dir, "g")); !errors.Is(err, fs.ErrNotExist) {
+	if err := Disk().Rename(missing, filepath.Join(dir, "g")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("rename: %v", err)
 	}
 }
@@ -64,7 +64,7 @@ func TestOSFSErrorsAreThoseOfOS(t *testing.T) {
 func TestOSFSMkdirAll(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	for range 2 {
-		if err := (osFS{}).MkdirAll(dir); err != nil {
+		if err := Disk().MkdirAll(dir); err != nil {
 			t.Fatal(err)
 		}
 	}

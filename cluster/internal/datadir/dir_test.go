@@ -1,4 +1,4 @@
-package cluster
+package datadir
 
 import (
 	"bytes"
@@ -16,32 +16,33 @@ import (
 	"time"
 )
 
-func samplePeers() remembered {
-	seen := time.Date(2026, 11, 24, 10, 0, 0, 5e6, time.UTC)
-	return remembered{
+func sample() Contents {
+	return Contents{
 		Self: 0x0123456789abcdef,
-		Peers: []rememberedPeer{
-			{Name: "a", Instance: 0x0123456789abcde0, Addr: netip.MustParseAddrPort("10.0.0.1:7946"), State: Alive, LastSeen: seen},
-			{Name: "b.example", Instance: 0x0123456789abcde1, Addr: netip.MustParseAddrPort("[2001:db8::1]:7947"), State: Failed, LastSeen: seen.Add(-time.Hour)},
-			{Name: "b.example", Instance: 0x0123456789abcde2, Addr: netip.MustParseAddrPort("[fe80::1%eth0]:7947"), State: Left, LastSeen: seen},
-			{Name: "c", Instance: 0x0123456789abcde3, Addr: netip.MustParseAddrPort("10.0.0.3:1"), State: Suspect, LastSeen: time.Time{}},
+		Prev: 0x0123456789abcdee,
+		Peers: []Peer{
+			{Name: "a", Instance: 0x0123456789abcde0, Addr: netip.MustParseAddrPort("10.0.0.1:7946"), State: "alive"},
+			{Name: "b.example", Instance: 0x0123456789abcde1, Addr: netip.MustParseAddrPort("[2001:db8::1]:7947"), State: "failed", Absent: time.Hour},
+			{Name: "b.example", Instance: 0x0123456789abcde2, Addr: netip.MustParseAddrPort("[fe80::1%eth0]:7947"), State: "left", Absent: 70 * time.Hour},
+			{Name: "c", Instance: 0x0123456789abcde3, Addr: netip.MustParseAddrPort("10.0.0.3:1"), State: "suspect"},
 		},
 	}
 }
 
-func mustOpen(t testing.TB, fsys FS, dir string) (*store, remembered, string) {
+func mustOpen(t testing.TB, fsys FS, dir string) (*Dir, Contents, string) {
 	t.Helper()
-	s, r, warning, err := openStore(fsys, dir)
+	d, err := Open(fsys, dir)
 	if err != nil {
 		t.Fatalf("open %s: %v", dir, err)
 	}
-	return s, r, warning
+	c, warning := d.Load()
+	return d, c, warning
 }
 
 // mustHold checks that a store on dir holds want and has nothing to say.
-func mustHold(t testing.TB, dir string, want remembered) {
+func mustHold(t testing.TB, dir string, want Contents) {
 	t.Helper()
-	_, got, warning := mustOpen(t, osFS{}, dir)
+	_, got, warning := mustOpen(t, Disk(), dir)
 	if warning != "" {
 		t.Errorf("warning %q", warning)
 	}
@@ -50,75 +51,75 @@ func mustHold(t testing.TB, dir string, want remembered) {
 	}
 }
 
-func TestStoreRemembers(t *testing.T) {
+func TestDirRemembers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "dir")
-	s, r, warning := mustOpen(t, osFS{}, dir)
+	s, r, warning := mustOpen(t, Disk(), dir)
 	if warning != "" || r.Self != 0 || len(r.Peers) != 0 {
 		t.Fatalf("first start: %+v, %q", r, warning)
 	}
-	want := samplePeers()
-	if err := s.save(want); err != nil {
+	want := sample()
+	if err := s.Save(want); err != nil {
 		t.Fatal(err)
 	}
 	mustHold(t, dir, want)
 
-	// Any order, any location and finer times come back as the same value.
-	shuffled := samplePeers()
+	// Any order and finer times come back as the same value.
+	shuffled := sample()
 	p := shuffled.Peers
 	p[0], p[1], p[2], p[3] = p[2], p[3], p[1], p[0]
 	for i := range p {
-		p[i].LastSeen = p[i].LastSeen.Add(time.Microsecond).In(time.FixedZone("x", 3600))
+		p[i].Absent += time.Millisecond
 	}
-	if err := s.save(shuffled); err != nil {
+	if err := s.Save(shuffled); err != nil {
 		t.Fatal(err)
 	}
 	mustHold(t, dir, want)
 }
 
-func TestStoreWithoutDirKeepsNothing(t *testing.T) {
+func TestDirWithoutDirKeepsNothing(t *testing.T) {
 	s, r, warning := mustOpen(t, faultyFS{}, "") // a nil FS inside: it would panic if it were asked
-	if err := s.save(samplePeers()); err != nil || warning != "" || len(r.Peers) != 0 {
+	if err := s.Save(sample()); err != nil || warning != "" || len(r.Peers) != 0 {
 		t.Errorf("%v, %q, %+v", err, warning, r)
 	}
 }
 
-func TestStoreDirThatIsAFile(t *testing.T) {
+func TestDirDirThatIsAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, filepath.Join(file, "below")} {
-		_, _, _, err := openStore(osFS{}, dir)
+		_, err := Open(Disk(), dir)
 		if err == nil || !strings.Contains(err.Error(), "name a directory") {
 			t.Errorf("%s: %v, want an error that names the fix", dir, err)
 		}
 	}
 }
 
-func TestStoreFileIsForPeopleToo(t *testing.T) {
-	data, err := encodeStore(samplePeers())
+func TestDirFileIsForPeopleToo(t *testing.T) {
+	data, err := encode(sample())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const line = `      {"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","state":"alive","last_seen":"2026-11-24T10:00:00.005Z"},`
+	const line = `      {"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","state":"alive"},`
 	if !strings.Contains(string(data), "\n"+line+"\n") {
 		t.Errorf("no line for peer a in\n%s", data)
 	}
 	// Another layout is the same content.
 	flat := bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\n"), nil), []byte("  "), nil)
-	if got, _, err := decodeStore(flat, storeVersion); err != nil || !reflect.DeepEqual(got, samplePeers()) {
+	if got, _, err := decode(flat); err != nil || !reflect.DeepEqual(got, sample()) {
 		t.Errorf("laid out otherwise: %+v, %v", got, err)
 	}
 }
 
-func TestStoreSeesEveryCutAndFlippedBit(t *testing.T) {
-	data, err := encodeStore(samplePeers())
+func TestDirSeesEveryCutAndFlippedBit(t *testing.T) {
+	data, err := encode(sample())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := samplePeers()
+	want := sample()
 	for n := range len(data) - 2 { // without the last newline it is whole still
-		if _, _, err := decodeStore(data[:n], storeVersion); err == nil {
+		if _, _, err := decode(data[:n]); err == nil {
 			t.Errorf("cut after %d of %d bytes: not seen", n, len(data))
 		}
 	}
@@ -126,7 +127,7 @@ func TestStoreSeesEveryCutAndFlippedBit(t *testing.T) {
 	for i := range len(data) * 8 {
 		bad := bytes.Clone(data)
 		bad[i/8] ^= 1 << (i % 8)
-		got, skipped, err := decodeStore(bad, storeVersion)
+		got, skipped, err := decode(bad)
 		if err != nil {
 			continue
 		}
@@ -140,8 +141,8 @@ func TestStoreSeesEveryCutAndFlippedBit(t *testing.T) {
 	}
 }
 
-func TestStoreSetsABadFileAside(t *testing.T) {
-	good, err := encodeStore(samplePeers())
+func TestDirSetsABadFileAside(t *testing.T) {
+	good, err := encode(sample())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,20 +150,20 @@ func TestStoreSetsABadFileAside(t *testing.T) {
 		{"empty", "", "is damaged", "delete it"},
 		{"truncated", string(good[:len(good)/2]), "is damaged", "delete it"},
 		{"edited", strings.Replace(string(good), "10.0.0.1", "10.0.0.9", 1), "checksum", "delete it"},
-		{"no version", strings.Replace(string(good), `"version": 1`, `"version": 0`, 1), "no version", "delete it"},
-		{"newer", strings.Replace(string(good), `"version": 1`, `"version": 7`, 1), "newer peer (version 7, this one reads up to 1)", "move it back"},
-		{"huge", strings.Repeat(" ", maxStoreBytes) + string(good), "is damaged", "delete it"},
+		{"no version", strings.Replace(string(good), `"version": 2`, `"version": 0`, 1), "no version", "delete it"},
+		{"version edited", strings.Replace(string(good), `"version": 2`, `"version": 7`, 1), "checksum", "delete it"},
+		{"huge", strings.Repeat(" ", maxBytes) + string(good), "is damaged", "delete it"},
 		{"other", `[1,2,3]`, "is damaged", "delete it"},
 		{"zeroes", strings.Repeat("\x00", 4096), "is damaged", "delete it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, storeFile)
+			path := filepath.Join(dir, fileName)
 			if err := os.WriteFile(path, []byte(tt.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s, r, warning := mustOpen(t, osFS{}, dir)
+			s, r, warning := mustOpen(t, Disk(), dir)
 			if r.Self != 0 || len(r.Peers) != 0 {
 				t.Errorf("remembered %+v", r)
 			}
@@ -174,22 +175,22 @@ func TestStoreSetsABadFileAside(t *testing.T) {
 			if kept, err := os.ReadFile(path + ".bad"); err != nil || string(kept) != tt.content {
 				t.Errorf("kept %d bytes, %v, want the %d as they were", len(kept), err, len(tt.content))
 			}
-			if err := s.save(samplePeers()); err != nil {
+			if err := s.Save(sample()); err != nil {
 				t.Fatal(err)
 			}
-			mustHold(t, dir, samplePeers())
+			mustHold(t, dir, sample())
 		})
 	}
 }
 
-func TestStoreKeepsTheNewestBadFiles(t *testing.T) {
+func TestDirKeepsTheNewestBadFiles(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, storeFile)
+	path := filepath.Join(dir, fileName)
 	for i := range 5 {
 		if err := os.WriteFile(path, fmt.Appendf(nil, "bad %d", i), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		mustOpen(t, osFS{}, dir)
+		mustOpen(t, Disk(), dir)
 	}
 	for name, want := range map[string]string{".bad": "bad 4", ".bad.1": "bad 3", ".bad.2": "bad 2"} {
 		if got, err := os.ReadFile(path + name); err != nil || string(got) != want {
@@ -202,24 +203,8 @@ func TestStoreKeepsTheNewestBadFiles(t *testing.T) {
 	}
 }
 
-func TestStoreReadsAnOlderVersion(t *testing.T) {
-	// Before states and times were written, read by a peer one version on.
-	payload := `{"self":"0123456789abcdef","peers":[{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946"}]}`
-	sum, err := storeSum(1, []byte(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, skipped, err := decodeStore(fmt.Appendf(nil, `{"version":1,"checksum":%q,"payload":%s}`, sum, payload), 2)
-	want := remembered{Self: 0x0123456789abcdef, Peers: []rememberedPeer{
-		{Name: "a", Instance: 0x0123456789abcde0, Addr: netip.MustParseAddrPort("10.0.0.1:7946"), State: Failed},
-	}}
-	if err != nil || skipped != 0 || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %d, %v\nwant %+v", got, skipped, err, want)
-	}
-}
-
-func TestStoreSkipsEntriesThatMakeNoSense(t *testing.T) {
-	good := `{"name":"ok","instance":"0123456789abcde0","addr":"10.0.0.1:7946","state":"from the future"}`
+func TestDirSkipsEntriesThatMakeNoSense(t *testing.T) {
+	good := `{"name":"ok","instance":"0123456789abcde0","addr":"10.0.0.1:7946","state":"from the future","absent":7}`
 	bad := []string{
 		`{"name":"a#b","instance":"0123456789abcde0","addr":"10.0.0.1:7946","state":"alive"}`,
 		`{"name":"a","instance":"0000000000000000","addr":"10.0.0.1:7946","state":"alive"}`,
@@ -229,52 +214,27 @@ func TestStoreSkipsEntriesThatMakeNoSense(t *testing.T) {
 		`{"name":"a","instance":"0123456789abcde0","addr":"224.0.0.1:7946","state":"alive"}`,
 		`{"name":"a","instance":"0123456789abcde0","addr":"[fe80::1%\u001b[31m]:7946","state":"alive"}`,
 		`{"name":"a","instance":"0123456789abcde0","addr":"somewhere:7946","state":"alive"}`,
-		`{}`,
+		`{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","absent":-1}`,
+		`{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","absent":9223372036854775807}`,
+		`{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","absent":{"unit":"weeks"}}`,
+		`{}`, `[]`, `7`,
 	}
 	payload := `{"peers":[` + strings.Join(append(bad, good), ",") + `]}`
-	sum, err := storeSum(1, []byte(payload))
+	sum, err := checksum(2, []byte(payload))
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	path := filepath.Join(dir, storeFile)
-	if err := os.WriteFile(path, fmt.Appendf(nil, `{"version":1,"checksum":%q,"payload":%s}`, sum, payload), 0o600); err != nil {
+	path := filepath.Join(dir, fileName)
+	if err := os.WriteFile(path, fmt.Appendf(nil, `{"version":2,"checksum":%q,"payload":%s}`, sum, payload), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, r, warning := mustOpen(t, osFS{}, dir)
-	if len(r.Peers) != 1 || r.Peers[0].Name != "ok" || r.Peers[0].State != Failed {
-		t.Errorf("remembered %+v, want ok alone, failed", r.Peers)
+	_, r, warning := mustOpen(t, Disk(), dir)
+	if len(r.Peers) != 1 || r.Peers[0].Name != "ok" || r.Peers[0].State != "from the future" || r.Peers[0].Absent != 7*time.Second {
+		t.Errorf("remembered %+v, want ok alone, as it is", r.Peers)
 	}
 	if want := fmt.Sprintf("%d entries", len(bad)); !strings.Contains(warning, want) {
 		t.Errorf("warning %q, want %q in it", warning, want)
-	}
-}
-
-func TestStoreIsBounded(t *testing.T) {
-	var r remembered
-	base := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	for i := range maxRemembered + 100 { // the last ones seen longest ago
-		name := fmt.Sprintf("%s-%05d", strings.Repeat("n", maxNameBytes-6), i)
-		r.Peers = append(r.Peers, rememberedPeer{
-			Name: name, Instance: Instance(1e18) + Instance(i), State: Suspect,
-			Addr:     netip.MustParseAddrPort("[fe80:1111:2222:3333:4444:5555:6666:7777%wwwwwwwwwwwwwwww]:65535"),
-			LastSeen: base.Add(-time.Duration(i) * time.Minute),
-		})
-	}
-	r.Peers = append(r.Peers, rememberedPeer{Name: "no address", Instance: 1})
-	data, err := encodeStore(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(data) > maxStoreBytes {
-		t.Errorf("%d bytes for %d peers, more than openStore reads", len(data), maxRemembered)
-	}
-	got, skipped, err := decodeStore(data, storeVersion)
-	if err != nil || skipped != 0 || len(got.Peers) != maxRemembered {
-		t.Fatalf("%d peers, %d skipped, %v", len(got.Peers), skipped, err)
-	}
-	if last := got.Peers[len(got.Peers)-1]; last.Name != r.Peers[maxRemembered-1].Name {
-		t.Errorf("kept %s, want those seen last", last.Name)
 	}
 }
 
@@ -312,7 +272,7 @@ func (f faultyFS) MkdirAll(dir string) error {
 	return f.FS.MkdirAll(dir)
 }
 
-func TestStoreRunsOnWhenTheDiskDoesNot(t *testing.T) {
+func TestDirRunsOnWhenTheDiskDoesNot(t *testing.T) {
 	tests := []struct {
 		name  string
 		fault faultyFS
@@ -326,54 +286,54 @@ func TestStoreRunsOnWhenTheDiskDoesNot(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s, _, _ := mustOpen(t, osFS{}, dir)
-			if err := s.save(samplePeers()); err != nil {
+			s, _, _ := mustOpen(t, Disk(), dir)
+			if err := s.Save(sample()); err != nil {
 				t.Fatal(err)
 			}
-			tt.fault.FS = osFS{}
+			tt.fault.FS = Disk()
 			s, r, warning := mustOpen(t, tt.fault, dir)
-			if !reflect.DeepEqual(r, samplePeers()) {
+			if !reflect.DeepEqual(r, sample()) {
 				t.Errorf("remembered %+v, want what the disk still gives", r)
 			}
 			if !strings.Contains(warning, dir) || !strings.Contains(warning, tt.fix) {
 				t.Errorf("warning %q, want the dir and %q in it", warning, tt.fix)
 			}
-			if err := s.save(remembered{}); !errors.Is(err, tt.fault.write) {
+			if err := s.Save(Contents{}); !errors.Is(err, tt.fault.write) {
 				t.Errorf("save: %v, want %v", err, tt.fault.write)
 			}
-			mustHold(t, dir, samplePeers())
+			mustHold(t, dir, sample())
 		})
 	}
 }
 
-func TestStoreDirThatCannotBeMade(t *testing.T) {
+func TestDirDirThatCannotBeMade(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "later")
-	f := &faultyFS{FS: osFS{}, mkdir: syscall.EROFS}
+	f := &faultyFS{FS: Disk(), mkdir: syscall.EROFS}
 	s, _, warning := mustOpen(t, f, dir)
 	if !strings.Contains(warning, "--data-dir") {
 		t.Errorf("warning %q", warning)
 	}
-	if err := s.save(samplePeers()); !errors.Is(err, syscall.EROFS) {
+	if err := s.Save(sample()); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("save: %v, want EROFS", err)
 	}
 	f.mkdir = nil // mounted at last
-	if err := s.save(samplePeers()); err != nil {
+	if err := s.Save(sample()); err != nil {
 		t.Fatal(err)
 	}
-	mustHold(t, dir, samplePeers())
+	mustHold(t, dir, sample())
 }
 
-func TestStoreNeverOverwritesABadFileItCannotSetAside(t *testing.T) {
+func TestDirNeverOverwritesABadFileItCannotSetAside(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		fault *faultyFS
 	}{
-		{"damaged", &faultyFS{FS: osFS{}, rename: syscall.EIO}},
-		{"unreadable", &faultyFS{FS: osFS{}, read: syscall.EIO, rename: syscall.EIO}},
+		{"damaged", &faultyFS{FS: Disk(), rename: syscall.EIO}},
+		{"unreadable", &faultyFS{FS: Disk(), read: syscall.EIO, rename: syscall.EIO}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, storeFile)
+			path := filepath.Join(dir, fileName)
 			if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -381,78 +341,78 @@ func TestStoreNeverOverwritesABadFileItCannotSetAside(t *testing.T) {
 			if !strings.Contains(warning, "move it away") {
 				t.Errorf("warning %q, want what to do in it", warning)
 			}
-			if err := s.save(samplePeers()); !errors.Is(err, syscall.EIO) {
+			if err := s.Save(sample()); !errors.Is(err, syscall.EIO) {
 				t.Errorf("save: %v, want EIO", err)
 			}
 			if got, err := os.ReadFile(path); err != nil || string(got) != "precious" {
 				t.Fatalf("the bad file holds %q, %v", got, err)
 			}
 			tt.fault.rename, tt.fault.read = nil, nil
-			if err := s.save(samplePeers()); err != nil {
+			if err := s.Save(sample()); err != nil {
 				t.Fatal(err)
 			}
 			if got, err := os.ReadFile(path + ".bad"); err != nil || string(got) != "precious" {
 				t.Errorf("kept %q, %v", got, err)
 			}
-			mustHold(t, dir, samplePeers())
+			mustHold(t, dir, sample())
 		})
 	}
 }
 
-func TestStoreSavesFromManyGoroutines(t *testing.T) {
+func TestDirSavesFromManyGoroutines(t *testing.T) {
 	dir := t.TempDir()
-	s, _, _ := mustOpen(t, osFS{}, dir)
+	s, _, _ := mustOpen(t, Disk(), dir)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 5 {
-				if err := s.save(samplePeers()); err != nil {
+				if err := s.Save(sample()); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	mustHold(t, dir, samplePeers())
+	mustHold(t, dir, sample())
 }
 
-func FuzzDecodeStore(f *testing.F) {
-	data, err := encodeStore(samplePeers())
+func FuzzDecode(f *testing.F) {
+	data, err := encode(sample())
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)
 	f.Add([]byte(`{"version":1,"checksum":"xxh64:0","payload":{"self":"","peers":[{}]}}`))
 	f.Add([]byte(`{"version":99}`))
-	f.Add([]byte(`{"peers":[{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","last_seen":"2026-01-01T00:00:00+23:59"}]}`))
+	f.Add([]byte(`{"peers":[{"name":"a","instance":"0123456789abcde0","addr":"10.0.0.1:7946","absent":1e99}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		check := func(data []byte) {
-			r, _, err := decodeStore(data, storeVersion)
+			r, _, err := decode(data)
 			if err != nil {
 				return
 			}
-			if len(r.Peers) > maxRemembered {
+			if len(r.Peers) > MaxPeers {
 				t.Fatalf("%d peers", len(r.Peers))
 			}
-			again, err := encodeStore(r)
+			again, err := encode(r)
 			if err != nil {
 				t.Fatalf("what was read cannot be written: %v", err)
 			}
-			second, skipped, err := decodeStore(again, storeVersion)
-			if err != nil || skipped != 0 || len(second.Peers) != len(r.Peers) || second.Self != r.Self {
+			second, skipped, err := decode(again)
+			if err != nil || skipped != 0 || len(second.Peers) != len(Bound(r.Peers)) || second.Self != r.Self {
 				t.Fatalf("what was written cannot be read: %d skipped, %v", skipped, err)
 			}
 		}
 		check(data)
 		// With the right checksum, so that the payload's own decoder is met.
-		if sum, err := storeSum(storeVersion, data); err == nil {
-			check(fmt.Appendf(nil, `{"version":%d,"checksum":%q,"payload":%s}`, storeVersion, sum, data))
+		if sum, err := checksum(version, data); err == nil {
+			check(fmt.Appendf(nil, `{"version":%d,"checksum":%q,"payload":%s}`, version, sum, data))
 		}
 	})
 }
 
-func BenchmarkStoreEncode(b *testing.B) {
-	r := samplePeers()
+func BenchmarkEncode(b *testing.B) {
+	r := sample()
 	p := r.Peers[0]
 	for i := range 1000 {
 		p.Name = fmt.Sprintf("node-%d", i)
@@ -460,7 +420,7 @@ func BenchmarkStoreEncode(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := encodeStore(r); err != nil {
+		if _, err := encode(r); err != nil {
 			b.Fatal(err)
 		}
 	}
