@@ -57,3 +57,66 @@ func TestMendedDiskIsNoticed(t *testing.T) {
 		w.within(time.Minute, "the warning goes", func() bool { return dataDirWarning(p) == "" })
 	})
 }
+
+// A cluster that was quiet for longer than ForgetAfter loses power everywhere,
+// and every host boots with a wrong clock. Nobody has been absent while another
+// watched, so nobody is forgotten, and no seeds are needed.
+func TestQuietClusterOutlivesAnOutage(t *testing.T) {
+	for _, clock := range []time.Duration{30 * 24 * time.Hour, -30 * 365 * 24 * time.Hour} {
+		inWorld(t, func(t *testing.T, w *world) {
+			disks := []*testcluster.MemFS{new(testcluster.MemFS), new(testcluster.MemFS), new(testcluster.MemFS)}
+			var ps []*peer
+			forget := func(c *cluster.Config) { c.ForgetAfter = time.Minute }
+			for i, name := range []string{"a", "b", "c"} {
+				ps = append(ps, w.start(name, i, inDir(disks[i]), seeds(0), forget))
+			}
+			w.within(10*time.Second, "all see all", func() bool { return all(ps, func(p *peer) bool { return p.View().Count(cluster.Alive) == 3 }) })
+			time.Sleep(5 * time.Minute)
+			for _, p := range ps {
+				p.host.PowerOff()
+			}
+			for _, p := range ps {
+				p.Close()
+			}
+			time.Sleep(5 * time.Minute)
+			for i, name := range []string{"a", "b", "c"} {
+				ps[i] = w.start(name, i, inDir(disks[i]), forget, func(c *cluster.Config) {
+					c.Now = func() time.Time { return time.Now().Add(clock) }
+				})
+			}
+			w.within(time.Second, "the cluster is whole again", func() bool { return all(ps, func(p *peer) bool { return p.View().Count(cluster.Alive) == 3 }) })
+		})
+	}
+}
+
+// Who is absent is remembered for as long as this peer runs without seeing it,
+// whatever number of starts that takes, and however long it was off in between.
+func TestAbsentPeerIsForgottenByRunningTime(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		disk := new(testcluster.MemFS)
+		knows := func() bool {
+			data, err := disk.ReadFile("/data/members.json")
+			return err == nil && strings.Contains(string(data), `"name":"b"`)
+		}
+		forget := func(c *cluster.Config) { c.ForgetAfter = 5 * time.Minute }
+		a := w.start("a", 0, inDir(disk), forget)
+		b := w.start("b", 1, seeds(0), forget)
+		w.within(10*time.Second, "b is known", knows)
+		b.host.PowerOff()
+		b.Close()
+		for range 2 {
+			time.Sleep(2 * time.Minute) // of five
+			a.Close()
+			time.Sleep(time.Hour)
+			a = w.start("a", 0, inDir(disk), forget)
+			if !knows() {
+				t.Fatal("b was forgotten for the time that this peer was off")
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		a.Close()
+		if knows() {
+			t.Error("b is remembered though this peer ran for six minutes without it")
+		}
+	})
+}

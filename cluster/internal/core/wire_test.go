@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write golden files anew")
 
 func sampleRec() Rec {
 	return Rec{
