@@ -46,8 +46,7 @@ type row struct {
 
 // doubtful says whether time alone may decide on r.
 func (r *row) doubtful() bool {
-	return len(r.votes) > 0 || r.pendingAt > 0 || r.swimDead && !r.State.gone() ||
-		r.watch != nil && r.watch.says.accuses()
+	return !r.State.gone() && (len(r.votes) > 0 || r.pendingAt > 0 || r.swimDead || r.watch != nil && r.watch.says.accuses())
 }
 
 // Info is one instance as it is shown.
@@ -91,6 +90,7 @@ func (c *Core) insert(rec Rec) *row {
 	c.byID = insertByID(c.byID, r)
 	key := strings.ToLower(r.Name)
 	r.nextName, c.names[key] = c.names[key], r
+	c.warnCase(r)
 	c.address(r)
 	c.hash += r.sum()
 	c.moved(r, 0, r.State)
