@@ -48,8 +48,8 @@ func (c *Core) settleAddr(r *row) {
 	if o := c.rows[r.Prev]; o != nil && r.replaces(o) {
 		c.replace(o)
 	}
-	for o := c.names[strings.ToLower(r.Name)]; o != nil; o = o.nextName {
-		if o.Prev == r.ID && o.replaces(r) {
+	for _, o := range c.heirs[r.ID] {
+		if o.replaces(r) {
 			c.replace(r)
 			break
 		}

@@ -139,11 +139,19 @@ func (c *Core) told(rec *Rec, from ID) {
 // ahead, or one from a copy of this peer's data, which lives beside it.
 func (c *Core) survive() {
 	s := c.self
-	for _, r := range c.byID {
-		if r.ID > s.Prev && r.replaces(s) {
-			c.edit(s, func() { s.Prev = r.ID })
-			return
+	heir := s.Prev
+	for r := c.addrs[s.Addr]; r != nil; r = r.nextAddr {
+		if r.replaces(s) {
+			heir = max(heir, r.ID)
 		}
+	}
+	for _, r := range c.heirs[s.ID] {
+		if r.replaces(s) {
+			heir = max(heir, r.ID)
+		}
+	}
+	if heir != s.Prev {
+		c.edit(s, func() { s.Prev = heir })
 	}
 }
 
@@ -297,7 +305,8 @@ func (c *Core) diagnose() Cause {
 			if o.trouble == Lossy {
 				limit = lossyBelow
 			}
-			if held[len(held)/2] > limit {
+			// More than half: a well member between three faulty ones has three bad links.
+			if held[(len(held)-1)/2] > limit {
 				return Lossy
 			}
 		}
