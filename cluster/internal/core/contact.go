@@ -143,7 +143,7 @@ func (c *Core) ack(in Ack) {
 	r.beatAt = c.now
 	c.out.Heard = append(c.out.Heard, Beat{Peer: r.ID, Count: r.beat, Age: c.now})
 	if in.Hash == c.hash {
-		t.differs, t.wait = 0, differsFor
+		t.differs, t.wait, t.next = 0, differsFor, min(t.next, c.now+differsFor)
 		return
 	}
 	if t.differs == 0 {

@@ -31,6 +31,7 @@ type Core struct {
 	missing []*row                  // suspect or failed, sorted by ID
 	names   map[string]*row         // in lower case, the first of a chain
 	addrs   map[netip.AddrPort]*row // the first of a chain
+	heirs   map[ID][]*row           // those that name an instance as their predecessor
 	gone    int                     // rows that are out of the ring
 	expires time.Duration           // when the first of them is to be dropped
 	hash    uint64                  // of the table
@@ -67,7 +68,7 @@ type Stats struct {
 func New(cfg Config, now time.Duration) *Core {
 	c := &Core{
 		cfg: cfg, now: now, rng: rng(cfg.Seed | 1),
-		rows: map[ID]*row{}, names: map[string]*row{}, addrs: map[netip.AddrPort]*row{}, expires: never,
+		rows: map[ID]*row{}, names: map[string]*row{}, addrs: map[netip.AddrPort]*row{}, heirs: map[ID][]*row{}, expires: never,
 	}
 	rec := cfg.Self
 	rec.Epoch, rec.State, rec.Number = max(rec.Epoch, 1), Alive, max(rec.Number, 1)

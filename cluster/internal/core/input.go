@@ -26,7 +26,7 @@ type (
 	SaidLeave struct{ Peer ID }
 	// Broke says that the stream of Peer ended without a goodbye.
 	Broke struct{ Peer ID }
-	// Dialled says what became of a dial to Peer: nil result is Answered.
+	// Dialled says what became of a dial to Peer.
 	Dialled struct {
 		Peer   ID
 		Result DialResult

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -79,11 +80,14 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 	}
 	switch {
 	case !rec.worse(&r.Rec):
-		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch && rec.State > Alive {
-			c.send([]ID{from}, News{From: c.self.ID, Recs: []Rec{c.export(r)}}) // it has missed that r is back
+		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch {
+			c.send([]ID{from}, News{From: c.self.ID, Recs: []Rec{c.export(r)}}) // it has missed that r raised its epoch
 		}
 	case fresh || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
 		c.adopt(r, rec)
+		if len(r.votes) > 0 { // they overtook rec
+			c.judge(r)
+		}
 	default:
 		c.suspend(r, rec)
 	}
@@ -93,16 +97,19 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 // record has it: never alive because SWIM calls it so.
 func (c *Core) admit(rec *Rec) {
 	if rec.State.gone() {
-		if rec.Age >= c.keep(rec.State) {
+		keep := c.keep(rec.State)
+		if rec.Age >= keep-keep/16 { // others drop it a little later than this peer did
 			return
+		}
+		if c.gone >= maxGone {
+			oldest := c.oldest()
+			if c.now-rec.Age <= oldest.since {
+				return
+			}
+			c.drop(oldest)
 		}
 	} else if len(c.ring) >= maxLive {
 		return
-	}
-	for c.gone >= maxGone && rec.State.gone() || len(c.byID) >= maxLive+maxGone {
-		if !c.dropOldest() {
-			return
-		}
 	}
 	r := c.insert(*rec)
 	c.contacts.drop(rec.ID)
@@ -127,9 +134,6 @@ func (c *Core) handOn(r *row) {
 // adopt makes r what rec says.
 func (c *Core) adopt(r *row, rec *Rec) {
 	raised, from := rec.Epoch > r.Epoch, r.Addr
-	if raised {
-		c.voidEvidence(r)
-	}
 	news := raised && (r.Version != rec.Version || r.Addr != rec.Addr)
 	c.edit(r, func() {
 		if r.State != rec.State {
@@ -142,6 +146,10 @@ func (c *Core) adopt(r *row, rec *Rec) {
 		}
 	})
 	r.pendingAt = 0
+	if raised {
+		c.voidEvidence(r)
+		c.heat(r) // SWIM may hold it dead still
+	}
 	if r.Addr != from && r.watch != nil {
 		r.watch.proven, r.watch.had = false, false
 		c.dial(r)
@@ -152,16 +160,9 @@ func (c *Core) adopt(r *row, rec *Rec) {
 	c.handOn(r)
 }
 
-// raised takes in that r raised its epoch, told by a vote.
-func (c *Core) raised(r *row, epoch uint64) {
-	rec := r.Rec
-	rec.Epoch, rec.State, rec.Cause = epoch, Alive, NoCause
-	c.adopt(r, &rec)
-}
-
 // voidEvidence forgets what was held against r before it raised its epoch.
 func (c *Core) voidEvidence(r *row) {
-	r.votes = r.votes[:0]
+	r.votes = slices.DeleteFunc(r.votes, func(v vote) bool { return v.epoch < r.Epoch })
 	r.first, r.second, r.pendingAt, r.told = 0, 0, 0, 0
 	r.swimAsked = false
 	if w := r.watch; w != nil {
@@ -235,7 +236,7 @@ func (c *Core) takeBeats(beats []Beat) {
 			continue
 		}
 		r.beat = b.Count
-		if at := c.now - b.Age; at > r.beatAt {
+		if at := c.now - max(b.Age, 0); at > r.beatAt {
 			r.beatAt = at
 			b.Age = at
 			c.out.Heard = append(c.out.Heard, b)
@@ -269,40 +270,35 @@ func (c *Core) keep(s State) time.Duration {
 	return c.cfg.ForgetAfter
 }
 
-// sweep drops the departed that are remembered no longer.
+// sweep drops the departed that are remembered no longer, and the longest gone of
+// too many.
 func (c *Core) sweep() {
-	c.expires = never
-	var over []*row
+	var gone []*row
 	for _, r := range c.byID {
-		if !r.State.gone() {
-			continue
+		if r.State.gone() {
+			gone = append(gone, r)
 		}
-		if at := r.since + c.keep(r.State); at <= c.now {
-			over = append(over, r)
+	}
+	slices.SortStableFunc(gone, func(a, b *row) int { return cmp.Compare(a.since, b.since) })
+	c.expires = never
+	for i, r := range gone {
+		if at := r.since + c.keep(r.State); at <= c.now || len(gone)-i > maxGone {
+			c.drop(r)
 		} else {
 			c.expires = min(c.expires, at)
 		}
 	}
-	for _, r := range over {
-		c.drop(r)
-	}
-	for c.gone > maxGone && c.dropOldest() {
-	}
 }
 
-// dropOldest makes room by dropping who is gone for longest.
-func (c *Core) dropOldest() bool {
+// oldest returns who is gone for longest, nil if nobody is.
+func (c *Core) oldest() *row {
 	var oldest *row
 	for _, r := range c.byID {
 		if r.State.gone() && (oldest == nil || r.since < oldest.since) {
 			oldest = r
 		}
 	}
-	if oldest == nil {
-		return false
-	}
-	c.drop(oldest)
-	return true
+	return oldest
 }
 
 func (c *Core) drop(r *row) {

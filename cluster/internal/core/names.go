@@ -48,8 +48,8 @@ func (c *Core) settleAddr(r *row) {
 	if o := c.rows[r.Prev]; o != nil && r.replaces(o) {
 		c.replace(o)
 	}
-	for o := c.names[strings.ToLower(r.Name)]; o != nil; o = o.nextName {
-		if o.Prev == r.ID && o.replaces(r) {
+	for _, o := range c.heirs[r.ID] {
+		if o.replaces(r) {
 			c.replace(r)
 			break
 		}
@@ -72,10 +72,14 @@ func (c *Core) replace(o *row) {
 
 // settleName settles who of a name is eligible, and who is not worth showing.
 func (c *Core) settleName(name string) {
-	var first *row
+	var first *row // the earliest that is alive
+	var last ID    // the latest that is remembered
 	live := 0
 	rows := c.named(name)
 	for _, r := range rows {
+		if r.State <= Left {
+			last = max(last, r.ID)
+		}
 		if r.State == Alive {
 			live++
 			if first == nil || r.ID < first.ID {
@@ -84,7 +88,7 @@ func (c *Core) settleName(name string) {
 		}
 	}
 	for _, r := range rows {
-		hidden := live > 0 && (r.State == Failed || r.State == Left) && r != c.self
+		hidden := (live > 0 || r.ID != last) && (r.State == Failed || r.State == Left) && r != c.self
 		conflict := live > 1 && r.State == Alive
 		shadowed := conflict && r != first
 		news := r.conflict != conflict || r.shadowed != shadowed
@@ -98,9 +102,13 @@ func (c *Core) settleName(name string) {
 			c.updated(r)
 		}
 	}
-	for o := c.names[strings.ToLower(name)]; o != nil; o = o.nextName {
-		if o.Name != name && !o.State.gone() {
-			c.log(LogWarn, "two peers have names that differ in case only: rename one of them", "member", name, "other", o.Name)
+}
+
+// warnCase warns of a new member whose name differs from another's in case only.
+func (c *Core) warnCase(r *row) {
+	for o := r.nextName; o != nil; o = o.nextName { // the earlier rows
+		if o.Name != r.Name && !o.State.gone() {
+			c.log(LogWarn, "two peers have names that differ in case only: rename one of them", "member", r.Name, "other", o.Name)
 		}
 	}
 }

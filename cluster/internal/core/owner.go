@@ -7,19 +7,19 @@ import (
 
 // owner is what a peer holds of itself: it alone undoes what is said of it.
 type owner struct {
-	level     uint8
-	raised    time.Duration // when it last came back, 0 if never
-	clean     time.Duration // since when all is well
-	out       bool          // the others hold it out of rotation
-	need      time.Duration // how long all must be well before it comes back
-	blame     bool          // this outage counts
-	trouble   Cause         // what it noticed itself
-	good      int           // ticks in which all was well
-	badSince  time.Duration // since when most partners accuse it
-	stalled   time.Duration // when it was last held up
-	accusers  []vote
-	reachable time.Duration // the last complaint that its address cannot be dialled
-	lost      []ID          // whom it heard before it was cut off
+	level    uint8
+	raised   time.Duration // when it last came back, 0 if never
+	clean    time.Duration // since when all is well
+	out      bool          // the others hold it out of rotation
+	need     time.Duration // how long all must be well before it comes back
+	blame    bool          // this outage counts
+	trouble  Cause         // what it noticed itself
+	good     int           // ticks in which all was well
+	badSince time.Duration // since when most partners accuse it
+	stalled  time.Duration // when it was last held up
+	denied   time.Duration // when it last contradicted that it is gone
+	votes    []vote        // the newest of each partner, on this peer
+	lost     []ID          // whom it heard before it was cut off
 }
 
 // damped returns for how long this peer waits still before it comes back.
@@ -46,17 +46,32 @@ func (c *Core) accusedBy(v Vote) {
 		}
 		return
 	}
-	o.accusers = slices.DeleteFunc(o.accusers, func(a vote) bool { return a.from == v.From || c.now-a.at >= voteLife })
-	if !v.Says.accuses() {
+	o.votes = slices.DeleteFunc(o.votes, func(a vote) bool { return c.now-a.at >= voteLife })
+	at := slices.IndexFunc(o.votes, func(a vote) bool { return a.from == v.From })
+	switch {
+	case at >= 0 && o.votes[at].seq >= v.Seq:
+		return
+	case at >= 0:
+		o.votes = slices.Delete(o.votes, at, at+1)
+	case len(o.votes) == maxVotes:
 		return
 	}
-	o.clean = c.now
-	if v.Says == NoRoute {
-		o.reachable = c.now
+	o.votes = append(o.votes, vote{v.From, v.Says, v.Epoch, v.Seq, c.now})
+	if v.Says.accuses() {
+		o.clean = c.now
 	}
-	if len(o.accusers) < maxVotes {
-		o.accusers = append(o.accusers, vote{v.From, v.Says, v.Seq, c.now})
+}
+
+// accusers counts those who accuse this peer, and tells whether any of them
+// cannot dial its address.
+func (o *owner) accusers() (n int, noRoute bool) {
+	for _, v := range o.votes {
+		if v.says.accuses() {
+			n++
+		}
+		noRoute = noRoute || v.says == NoRoute
 	}
+	return n, noRoute
 }
 
 // told takes in what others hold of this peer. from is 0 when it found out itself.
@@ -78,18 +93,21 @@ func (c *Core) told(rec *Rec, from ID) {
 		return
 	}
 	o := &c.own
-	if rec.State == Replaced {
-		for r := c.addrs[s.Addr]; r != nil; r = r.nextAddr {
-			if r.ID > s.ID && r.ID > s.Prev { // an earlier start by a clock that was ahead
-				c.edit(s, func() { s.Prev = r.ID })
-			}
-		}
-	}
 	epoch := max(rec.Epoch, s.Epoch)
-	if rec.State >= Left || rec.State == Alive {
-		// Nobody but this peer says that it left. It contradicts at once.
-		if rec.State >= Left {
-			c.log(LogWarn, "somebody says that this peer is gone: contradicting it", "state", rec.State)
+	switch {
+	case rec.State == Alive:
+		c.raise(epoch, s.State, s.Cause)
+		return
+	case rec.State >= Left:
+		// Nobody but this peer says that it left. It contradicts, though not at the rate
+		// at which two that replace each other could: an exchange tells it again.
+		if o.denied > 0 && c.now-o.denied < denyEvery {
+			return
+		}
+		o.denied = c.now
+		c.log(LogWarn, "somebody says that this peer is gone: contradicting it", "state", rec.State)
+		if rec.State == Replaced {
+			c.survive()
 		}
 		c.raise(epoch, s.State, s.Cause)
 		return
@@ -107,13 +125,34 @@ func (c *Core) told(rec *Rec, from ID) {
 	if c.comesBack() {
 		return
 	}
-	if cause == Overdue && c.now-o.stalled < relapseWithin/100 {
+	if cause == Overdue && o.stalled > 0 && c.now-o.stalled < stallWithin {
 		c.edit(s, func() { s.Cause = Stalled })
 	} else if cause == Overdue && !c.cutOff {
 		c.edit(s, func() { s.Cause = Mute })
 	}
 	c.log(LogWarn, "this peer is out of rotation for a while: it was taken out before", "cause", s.Cause, "need", o.need)
 	c.announceSelf()
+}
+
+// survive names the instance that claims this peer's place as the predecessor of
+// this peer, so that it does not replace it again: a start by a clock that was
+// ahead, or one from a copy of this peer's data, which lives beside it.
+func (c *Core) survive() {
+	s := c.self
+	heir := s.Prev
+	for r := c.addrs[s.Addr]; r != nil; r = r.nextAddr {
+		if r.replaces(s) {
+			heir = max(heir, r.ID)
+		}
+	}
+	for _, r := range c.heirs[s.ID] {
+		if r.replaces(s) {
+			heir = max(heir, r.ID)
+		}
+	}
+	if heir != s.Prev {
+		c.edit(s, func() { s.Prev = heir })
+	}
 }
 
 // takenOut begins an outage of this peer. noRoute says that its address cannot be
@@ -181,7 +220,7 @@ func (c *Core) raise(epoch uint64, s State, cause Cause) {
 	c.edit(self, func() {
 		self.Epoch, self.State, self.Cause, self.Level = min(epoch+1, maxEpoch), s, cause, c.own.level
 	})
-	c.own.accusers = c.own.accusers[:0]
+	c.own.votes = c.own.votes[:0]
 	c.announceSelf()
 }
 
@@ -213,7 +252,7 @@ func (c *Core) lookAtSelf() {
 	if c.self.State == Left {
 		return
 	}
-	o.accusers = slices.DeleteFunc(o.accusers, func(a vote) bool { return c.now-a.at >= voteLife })
+	o.votes = slices.DeleteFunc(o.votes, func(a vote) bool { return c.now-a.at >= voteLife })
 	trouble := c.diagnose()
 	switch {
 	case trouble != NoCause:
@@ -244,11 +283,11 @@ func (c *Core) diagnose() Cause {
 	if c.cutOff {
 		return Deaf
 	}
-	if n >= 2 && 2*len(o.accusers) > n && c.hearsMost() {
+	if accusers, noRoute := o.accusers(); n >= 2 && 2*accusers > n && c.hearsMost() {
 		if o.badSince == 0 {
 			o.badSince = c.now
 		}
-		if c.now-o.badSince >= muteAfter && !c.complained() {
+		if c.now-o.badSince >= muteAfter && !noRoute {
 			return Mute
 		}
 	} else {
@@ -267,16 +306,13 @@ func (c *Core) diagnose() Cause {
 			if o.trouble == Lossy {
 				limit = lossyBelow
 			}
-			if held[len(held)/2] > limit {
+			// More than half: a well member between three faulty ones has three bad links.
+			if held[(len(held)-1)/2] > limit {
 				return Lossy
 			}
 		}
 	}
 	return NoCause
-}
-
-func (c *Core) complained() bool {
-	return slices.ContainsFunc(c.own.accusers, func(v vote) bool { return v.says == NoRoute })
 }
 
 // hearsMost says whether this peer hears more than half of its partners.
@@ -299,7 +335,7 @@ func (c *Core) well() bool {
 			heard++
 		}
 	}
-	return 3*heard >= 2*len(c.partners) && !slices.ContainsFunc(c.own.accusers, func(v vote) bool { return c.now-v.at < renewEvery+TickEvery })
+	return 3*heard >= 2*len(c.partners) && !slices.ContainsFunc(c.own.votes, func(v vote) bool { return v.says.accuses() && c.now-v.at < renewEvery+TickEvery })
 }
 
 // leave says goodbye.

@@ -181,6 +181,10 @@ func (c *Core) heard(r *row, at time.Duration) {
 			c.own.blame, c.own.need = false, 0
 		}
 		c.setCutOff(false)
+		if c.own.trouble == Deaf {
+			c.own.trouble = NoCause
+			c.comesBack()
+		}
 	}
 }
 
@@ -218,7 +222,7 @@ func (c *Core) readLinks(links []Link) {
 		w := r.watch
 		w.out = l.Out
 		bad := 0
-		if l.Pending > stalledAfter {
+		if l.Pending > stalledAfter && !c.cutOff {
 			bad = 1024
 		}
 		w.held += (bad - w.held) / lossyTicks
@@ -288,27 +292,23 @@ func (c *Core) setCutOff(cut bool) {
 
 // late takes in that this process was held up.
 func (c *Core) late(gap time.Duration) {
-	for _, r := range c.partners {
-		w := r.watch
-		if w.heard > 0 {
-			w.heard += gap
+	forgive := func(at *time.Duration) {
+		if *at > 0 {
+			*at = min(*at+gap, c.now)
 		}
-		w.since += gap
-		w.at += gap
+	}
+	for _, r := range c.partners {
+		forgive(&r.watch.heard)
+		forgive(&r.watch.since)
+		forgive(&r.watch.at)
 	}
 	for _, r := range c.hot {
 		for i := range r.votes {
-			r.votes[i].at += gap
+			forgive(&r.votes[i].at)
 		}
-		if r.first > 0 {
-			r.first += gap
-		}
-		if r.second > 0 {
-			r.second += gap
-		}
-		if r.pendingAt > 0 {
-			r.pendingAt += gap
-		}
+		forgive(&r.first)
+		forgive(&r.second)
+		forgive(&r.pendingAt)
 	}
 	c.own.stalled = c.now
 	c.out.Stalled = gap

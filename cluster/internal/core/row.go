@@ -46,8 +46,7 @@ type row struct {
 
 // doubtful says whether time alone may decide on r.
 func (r *row) doubtful() bool {
-	return len(r.votes) > 0 || r.pendingAt > 0 || r.swimDead && !r.State.gone() ||
-		r.watch != nil && r.watch.says.accuses()
+	return !r.State.gone() && (len(r.votes) > 0 || r.pendingAt > 0 || r.swimDead || r.watch != nil && r.watch.says.accuses())
 }
 
 // Info is one instance as it is shown.
@@ -91,7 +90,9 @@ func (c *Core) insert(rec Rec) *row {
 	c.byID = insertByID(c.byID, r)
 	key := strings.ToLower(r.Name)
 	r.nextName, c.names[key] = c.names[key], r
+	c.warnCase(r)
 	c.address(r)
+	c.inherit(r)
 	c.hash += r.sum()
 	c.moved(r, 0, r.State)
 	c.touched = append(c.touched, r)
@@ -135,6 +136,7 @@ func (c *Core) remove(r *row) {
 		delete(c.names, key)
 	}
 	c.unaddress(r, r.Addr)
+	c.disinherit(r, r.Prev)
 	c.hash -= r.sum()
 	c.moved(r, r.State, 0)
 	if r.hot {
@@ -152,6 +154,18 @@ func (c *Core) unaddress(r *row, addr netip.AddrPort) {
 		c.addrs[addr] = first
 	} else {
 		delete(c.addrs, addr)
+	}
+}
+
+func (c *Core) inherit(r *row) {
+	if r.Prev != 0 {
+		c.heirs[r.Prev] = append(c.heirs[r.Prev], r)
+	}
+}
+
+func (c *Core) disinherit(r *row, prev ID) {
+	if c.heirs[prev] = without(c.heirs[prev], r); len(c.heirs[prev]) == 0 {
+		delete(c.heirs, prev)
 	}
 }
 
@@ -204,13 +218,17 @@ func (r *row) sum() uint64 {
 
 // edit changes r by f, and keeps all that is counted in step.
 func (c *Core) edit(r *row, f func()) {
-	state, addr, since := r.State, r.Addr, r.since
+	state, addr, prev, since := r.State, r.Addr, r.Prev, r.since
 	c.hash -= r.sum()
 	f()
 	c.hash += r.sum()
 	if r.Addr != addr {
 		c.unaddress(r, addr)
 		c.address(r)
+	}
+	if r.Prev != prev {
+		c.disinherit(r, prev)
+		c.inherit(r)
 	}
 	if r.State != state {
 		if r.since == since {

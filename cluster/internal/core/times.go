@@ -75,6 +75,13 @@ const (
 	// network broke between us, and the return is free. (sim)
 	massWithin = 3 * time.Second
 
+	// denyEvery is how often a peer contradicts that it is gone.
+	denyEvery = time.Second
+
+	// stallWithin is how soon after this peer was held up an accusation is put down
+	// to that: the silence that was noticed, a vote and its answer.
+	stallWithin = 3 * time.Second
+
 	// stalledAfter is when a beat without its echo counts as held up: more than
 	// TCP's first retransmission and a round trip.
 	stalledAfter = 250 * time.Millisecond

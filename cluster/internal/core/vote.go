@@ -7,10 +7,17 @@ import (
 
 // vote is what another partner said of a member.
 type vote struct {
-	from ID
-	says Evidence
-	seq  uint64
-	at   time.Duration
+	from  ID
+	says  Evidence
+	epoch uint64 // of the member
+	seq   uint64
+	at    time.Duration
+}
+
+// counts says whether v counts for a member in epoch at now. A vote may overtake
+// the record that raised the epoch: it counts when that has come.
+func (v *vote) counts(epoch uint64, now time.Duration) bool {
+	return v.epoch == epoch && now-v.at < voteLife
 }
 
 // tally counts what the partners of a member say.
@@ -47,12 +54,12 @@ func (c *Core) count(r *row) (t tally) {
 			t.add(c.mine(r))
 			continue
 		}
-		if i := r.voteOf(p.ID); i >= 0 && c.now-r.votes[i].at < voteLife {
+		if i := r.voteOf(p.ID); i >= 0 && r.votes[i].counts(r.Epoch, c.now) {
 			t.add(r.votes[i].says)
 		}
 	}
 	for _, v := range r.votes { // the ring moved since they voted
-		if c.now-v.at < voteLife && !slices.ContainsFunc(partners, func(p *row) bool { return p.ID == v.from }) {
+		if v.counts(r.Epoch, c.now) && !slices.ContainsFunc(partners, func(p *row) bool { return p.ID == v.from }) {
 			if p := c.rows[v.from]; p != nil && p.State == Alive {
 				t.all++
 				t.add(v.says)
@@ -114,15 +121,14 @@ func (c *Core) takeVote(v Vote) {
 		return
 	}
 	r := c.rows[v.About]
-	if r == nil || r.State.gone() {
+	if r == nil {
 		return
 	}
-	switch {
-	case v.Epoch < r.Epoch: // it has missed that r raised its epoch
+	if v.Epoch != r.Epoch { // one of the two has missed that r raised its epoch: it tells, or is told
 		c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
+	}
+	if v.Epoch < r.Epoch || v.Epoch == r.Epoch && r.State.gone() {
 		return
-	case v.Epoch > r.Epoch: // this peer has missed it
-		c.raised(r, v.Epoch)
 	}
 	if v.Says != Nothing {
 		c.store(r, v)
@@ -141,7 +147,7 @@ func (c *Core) store(r *row, v Vote) {
 	i := r.voteOf(v.From)
 	switch {
 	case i < 0 && len(r.votes) < maxVotes:
-		r.votes = append(r.votes, vote{v.From, v.Says, v.Seq, c.now})
+		r.votes = append(r.votes, vote{v.From, v.Says, v.Epoch, v.Seq, c.now})
 	case i < 0:
 		oldest := 0
 		for j, o := range r.votes {
@@ -149,9 +155,9 @@ func (c *Core) store(r *row, v Vote) {
 				oldest = j
 			}
 		}
-		r.votes[oldest] = vote{v.From, v.Says, v.Seq, c.now}
+		r.votes[oldest] = vote{v.From, v.Says, v.Epoch, v.Seq, c.now}
 	case v.Seq > r.votes[i].seq:
-		r.votes[i] = vote{v.From, v.Says, v.Seq, c.now}
+		r.votes[i] = vote{v.From, v.Says, v.Epoch, v.Seq, c.now}
 	}
 	c.heat(r)
 }
@@ -161,7 +167,7 @@ func (c *Core) judge(r *row) {
 	if r == c.self || r.State.gone() || c.self.State == Left {
 		return
 	}
-	r.votes = slices.DeleteFunc(r.votes, func(v vote) bool { return c.now-v.at >= voteLife })
+	r.votes = slices.DeleteFunc(r.votes, func(v vote) bool { return v.epoch < r.Epoch || c.now-v.at >= voteLife })
 	t := c.count(r)
 	c.judgePending(r, t)
 	if r.State.gone() {
