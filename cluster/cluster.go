@@ -64,6 +64,8 @@ type Cluster struct {
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
 
+	lastWords atomic.Pointer[datadir.Contents] // what is saved at the end
+
 	stalls, stalledFor, lastStall atomic.Int64
 
 	// Of the owner's goroutine alone.
@@ -396,6 +398,9 @@ func (c *Cluster) Leave(ctx context.Context) error {
 // Close ends everything at once, without a goodbye unless Leave was called
 // before. It may be called more than once, but not from OnEvent.
 func (c *Cluster) Close() error {
+	if last, ok := c.memorize(); ok {
+		c.lastWords.CompareAndSwap(nil, &last)
+	}
 	c.mu.Lock()
 	first := !c.closed
 	if first {

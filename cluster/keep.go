@@ -27,10 +27,11 @@ func (c *Cluster) memories(s datadir.Contents) core.Remembered {
 	return out
 }
 
-// memorize returns what the data dir is to keep.
-func (c *Cluster) memorize() (s datadir.Contents) {
+// memorize returns what the data dir is to keep; ok is false when the cluster is
+// closed.
+func (c *Cluster) memorize() (s datadir.Contents, ok bool) {
 	s.Self = uint64(c.instance())
-	c.ask(func(k *core.Core) {
+	ok = c.ask(func(k *core.Core) {
 		for _, m := range k.Memories() {
 			state := Alive
 			switch {
@@ -43,7 +44,7 @@ func (c *Cluster) memorize() (s datadir.Contents) {
 		}
 	})
 	s.Peers = datadir.Bound(s.Peers)
-	return s
+	return s, ok
 }
 
 // keep writes what is known to the data dir, a moment after each change, now and
@@ -70,9 +71,17 @@ func (c *Cluster) keep() {
 		c.saveErr = err
 		c.mu.Unlock()
 	}
-	last := c.memorize()
-	save(last)
-	defer func() { save(last) }()
+	update := func() {
+		if s, ok := c.memorize(); ok {
+			save(s)
+		}
+	}
+	update()
+	defer func() {
+		if last := c.lastWords.Load(); last != nil {
+			save(*last)
+		}
+	}()
 	t := time.NewTicker(saveAfter)
 	defer t.Stop()
 	for {
@@ -84,8 +93,7 @@ func (c *Cluster) keep() {
 		index := c.View().Index
 		if index != saved || failing && time.Since(tried) > saveAgain || time.Since(tried) > saveAbsence {
 			saved = index
-			last = c.memorize()
-			save(last)
+			update()
 		}
 	}
 }
