@@ -54,7 +54,7 @@ func (r *Keyring) whose(s source) (Member, bool) {
 func (r *Keyring) handOff(m Member, fingerprint string) {
 	set := r.set.Load()
 	i := set.find(fingerprint)
-	if i <= 0 || !set.keys[i].Old() {
+	if i < 0 || !set.keys[i].Old() {
 		return
 	}
 	by := set.keys[i].Key

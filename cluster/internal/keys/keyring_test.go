@@ -387,7 +387,10 @@ func TestCommandsAreNotReplayed(t *testing.T) {
 			{"a removal of the key in use", key(t, 3), command{epoch: 400, op: opRemove, key: []byte(key(t, 3).fingerprint)}},
 		} {
 			before := b.set.Load()
-			_ = do(tt.by, tt.cmd)
+			err := do(tt.by, tt.cmd)
+			if tt.by.fingerprint != b.Primary() && tt.cmd.epoch != before.epoch && !errors.Is(err, errOldKey) {
+				t.Errorf("%s: got %v, want it refused unheard", tt.what, err)
+			}
 			if now := b.set.Load(); !now.equal(before) {
 				t.Errorf("%s: changed the keys to %q", tt.what, now.fingerprints())
 			}
@@ -406,6 +409,23 @@ func TestCommandsAreNotReplayed(t *testing.T) {
 			if err := b.Take(bad); !errors.Is(err, errWire) {
 				t.Errorf("%x: %v", bad, err)
 			}
+		}
+	})
+}
+
+// An answer counts when it comes from a member that was asked.
+func TestAnswersOfOthersDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newParty(t, "ab", 1).rings["a"]
+		q := &question{answers: map[uint64]*answer{member("b").Instance: nil}, news: make(chan struct{}, 1)}
+		id := a.newQuestion(q)
+		for _, from := range []string{"c", "b"} {
+			if err := a.Take(a.signFrame(key(t, 1), answer{id: id, from: member(from).Instance}.encode())); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(q.answers) != 1 || q.answers[member("b").Instance] == nil {
+			t.Errorf("answers %v, want that of b alone", q.answers)
 		}
 	})
 }
