@@ -432,7 +432,7 @@ func TestKeys(t *testing.T) {
 		return func(c *watch.Config) {
 			c.Label, s, _ = strings.Cut(s, ":")
 			c.Keys = func() (out [][]byte) {
-				for _, k := range strings.Fields(s) {
+				for k := range strings.FieldsSeq(s) {
 					out = append(out, []byte(k))
 				}
 				return out
