@@ -209,7 +209,7 @@ func TestHalfWrittenFrames(t *testing.T) {
 		thin.set(-1)
 		beat(2*time.Second, a)
 		w.want("dialler's streams", a.streams(), "2 out")
-		if l := a.Links(nil)[0]; l.Pending != 0 || b.Strangers() != 0 {
+		if l := a.link(); l.Pending != 0 || b.Strangers() != 0 {
 			w.Errorf("pending %v, %d strangers", l.Pending, b.Strangers())
 		}
 	})
@@ -253,7 +253,7 @@ func TestStalledPeerHoldsNobodyUp(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if l := a.Links(nil)[0]; l.Pending < 3*time.Second {
+		if l := a.link(); l.Pending < 3*time.Second {
 			w.Errorf("pending %v", l.Pending)
 		}
 		w.want("stalled", a.news(), "")
@@ -279,7 +279,7 @@ func TestStalledPeerComesBack(t *testing.T) {
 		beat(2*time.Second, a)
 		w.want("back", a.news(), "2 heard out")
 		w.want("streams", a.streams(), "2 out")
-		if l := a.Links(nil)[0]; l.Pending != 0 || b.Strangers() != 0 {
+		if l := a.link(); l.Pending != 0 || b.Strangers() != 0 {
 			w.Errorf("pending %v, %d strangers", l.Pending, b.Strangers())
 		}
 	})
@@ -298,8 +298,27 @@ func TestUnsentEchoesGoOut(t *testing.T) {
 		synctest.Wait()
 		beat(2*time.Second, a, b)
 		w.want("dialler", a.news(), "2 heard out, 2 up out")
-		if l := a.Links(nil)[0]; l.Pending != 0 || a.Strangers() != 0 {
+		if l := a.link(); l.Pending != 0 || a.Strangers() != 0 {
 			w.Errorf("pending %v, %d strangers", l.Pending, a.Strangers())
+		}
+	})
+}
+
+// A stranger that says half a hello is hung up on before long.
+func TestMuteStranger(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.peer(2)
+		for _, said := range []string{"\xe7", "\xe7\x02\x02\x00\x21half"} {
+			conn, err := w.net.Host("10.0.0.66").Dial(w.Context(), b.addr)
+			if err != nil {
+				w.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = conn.Write([]byte(said))
+			_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+			if n, err := conn.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				w.Errorf("after %q: %d bytes, %v; want the end", said, n, err)
+			}
 		}
 	})
 }

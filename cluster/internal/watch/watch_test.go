@@ -158,6 +158,11 @@ func (p *peer) streams() string {
 	return strings.Join(out, ", ")
 }
 
+// link returns the first Link, a zero one if there is none.
+func (p *peer) link() watch.Link {
+	return append(p.Links(nil), watch.Link{})[0]
+}
+
 // beat lets ps beat every 750 ms for so long.
 func beat(d time.Duration, ps ...*peer) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(750 * time.Millisecond) {
@@ -194,7 +199,7 @@ func TestBeatsAreHeardOnBothEnds(t *testing.T) {
 		w.want("dialler's streams", a.streams(), "2 out")
 		w.want("acceptor's streams", b.streams(), "1 in")
 		for _, p := range []*peer{a, b} {
-			l := p.Links(nil)[0]
+			l := p.link()
 			if quiet := time.Since(l.Heard); quiet > 750*time.Millisecond || l.Pending != 0 {
 				w.Errorf("peer %d: silent for %v, pending %v", p.id, quiet, l.Pending)
 			}
@@ -210,13 +215,13 @@ func TestPendingAndHeardAfterAnOutage(t *testing.T) {
 		a, b := w.pair()
 		beat(3*time.Second, a)
 		a.Beat()
-		if l := a.Links(nil)[0]; l.Pending == 0 {
+		if l := a.link(); l.Pending == 0 {
 			w.Error("nothing pending before the echo can be here")
 		}
 		time.Sleep(100 * time.Millisecond)
 		w.net.Isolate(b.host)
 		beat(2*time.Second, a)
-		l := a.Links(nil)[0]
+		l := a.link()
 		if l.Pending < 2*time.Second || l.Pending > 2500*time.Millisecond {
 			w.Errorf("pending %v after an outage of 2.25 s", l.Pending)
 		}
@@ -225,7 +230,7 @@ func TestPendingAndHeardAfterAnOutage(t *testing.T) {
 		time.Sleep(2 * time.Second) // retransmission
 		w.want("dialler, healed", a.news(), "2 heard out")
 		w.want("acceptor, healed", b.news(), "1 heard in")
-		if l := a.Links(nil)[0]; l.Pending != 0 {
+		if l := a.link(); l.Pending != 0 {
 			w.Errorf("pending %v after all echoes", l.Pending)
 		}
 	})
@@ -317,6 +322,22 @@ func TestLeaveIsHeardOnce(t *testing.T) {
 		w.want("the other", b.news(), "1 left")
 		w.want("the other's streams", b.streams(), "")
 	})
+}
+
+// The last word is out when Leave returns, whatever happens then; Close lets one
+// that Hang began be written.
+func TestLastWordIsOut(t *testing.T) {
+	for name, end := range map[string]func(a *peer){
+		"Leave, then a crash": func(a *peer) { a.Leave(); a.host.Crash() },
+		"Hang, then Close":    func(a *peer) { a.Hang(2, watch.Leaving); a.Close() },
+	} {
+		inWorld(t, func(w *world) {
+			a, b := w.pair()
+			end(a)
+			time.Sleep(100 * time.Millisecond)
+			w.want(name, b.news(), "1 left")
+		})
+	}
 }
 
 func TestWhoeverDialsALeaverIsTold(t *testing.T) {
@@ -411,7 +432,7 @@ func TestKeys(t *testing.T) {
 		return func(c *watch.Config) {
 			c.Label, s, _ = strings.Cut(s, ":")
 			c.Keys = func() (out [][]byte) {
-				for _, k := range strings.Fields(s) {
+				for k := range strings.FieldsSeq(s) {
 					out = append(out, []byte(k))
 				}
 				return out
@@ -563,6 +584,60 @@ func TestHangInTheHandshake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A handshake that nobody answers ends at once when it is given up.
+func TestHangClosesTheConnection(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.peer(1)
+		mute := w.net.Host("10.0.0.9")
+		to := netip.AddrPortFrom(mute.Addr(), port)
+		l, err := mute.Listen(to)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer l.Close()
+		a.Dial(2, to, false)
+		time.Sleep(100 * time.Millisecond)
+		before := a.host.Streams()
+		a.Hang(2, watch.Goodbye)
+		time.Sleep(10 * time.Millisecond)
+		if after := a.host.Streams(); before != 1 || after != 0 {
+			w.Errorf("%d connections before, %d after; want 1, 0", before, after)
+		}
+		w.want("dialler", a.news(), "")
+	})
+}
+
+// atConfirm calls f just before the dialler confirms.
+type atConfirm struct {
+	net.Conn
+	f      func()
+	writes int
+}
+
+func (c *atConfirm) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 2 {
+		c.f()
+	}
+	return c.Conn.Write(b)
+}
+
+// A dial that is given up when the acceptor is about to keep its stream ends in
+// a goodbye.
+func TestHangAtTheConfirm(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var a *peer
+		a = w.peer(1, wrapped(func(c net.Conn) net.Conn {
+			return &atConfirm{Conn: c, f: func() { a.Hang(2, watch.Goodbye) }}
+		}))
+		b := w.peer(2)
+		a.Dial(2, b.addr, false)
+		time.Sleep(100 * time.Millisecond)
+		w.want("dialler", a.news(), "")
+		w.want("acceptor", b.news(), "1 up in")
+		w.want("streams", a.streams()+b.streams(), "")
+	})
 }
 
 // Close ends whatever is under way; the bubble tells of goroutines that stay.

@@ -7,9 +7,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden frames")
@@ -224,5 +228,81 @@ func BenchmarkFrame(b *testing.B) {
 		if _, ok := opener.open(sealer.append(frame, frameBeat)); !ok {
 			b.Fatal("a frame of one's own is not taken")
 		}
+	}
+}
+
+// endless is a stranger that never stops. It counts what is read.
+type endless int
+
+func (e *endless) Read(b []byte) (int, error) {
+	clear(b)
+	*e += endless(len(b))
+	return len(b), nil
+}
+
+func TestLongMessagesAreNotRead(t *testing.T) {
+	for _, n := range []uint16{0, helloBody - 1, maxBody + 1, 0xffff} {
+		rest := new(endless)
+		head := binary.BigEndian.AppendUint16([]byte{2, 2}, n)
+		_, err := readMessage(io.MultiReader(bytes.NewReader(head), rest), helloBody, Magic)
+		if !errors.Is(err, ErrStranger) || *rest != 0 {
+			t.Errorf("a body of %d bytes: %v after %d bytes, want ErrStranger after none", n, err, *rest)
+		}
+	}
+}
+
+// A confirmation keeps a stream only where this very instance is wanted, to be
+// watched. Frames of a later version's types are then ignored.
+func TestWhatAConfirmationKeeps(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		kind byte
+		want uint64
+		kept bool
+	}{
+		{"watch", kindWatch, 2, true},
+		{"probe", kindProbe, 2, false},
+		{"later kind", 3, 2, false},
+		{"another instance", kindWatch, 3, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			events := make(chan Kind, 10)
+			w := New(Config{
+				Self: 2,
+				Know: func(uint64) bool { return true },
+				On:   func(e Event) { events <- e.Kind },
+			})
+			mine, its := net.Pipe()
+			defer mine.Close()
+			go w.Accept(its)
+			key := newSecret(nil, "")
+			h := hello{versions: [2]byte{2, 2}, kind: tt.kind, from: 1, want: tt.want, nonce: newNonce()}
+			sent := h.encode(&key)
+			_, _ = mine.Write(sent[1:])
+			got, err := readMessage(mine, replyBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = mine.Write(key.mac("confirm", sent, got))
+			synctest.Wait()
+			if kept := len(events) == 1; kept != tt.kept {
+				t.Errorf("%s: kept %v, want %v", tt.name, kept, tt.kept)
+			}
+			if tt.kept {
+				r, _ := parseReply(got, &key, sent)
+				sealer := key.half(fromDialler, h.nonce, r.nonce)
+				_, _ = mine.Write(sealer.append(nil, '?'))
+				_ = mine.SetReadDeadline(time.Now().Add(time.Minute))
+				if n, err := mine.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: an unknown frame is answered: %d bytes, %v", tt.name, n, err)
+				}
+				_, _ = mine.Write(sealer.append(nil, Leaving))
+				synctest.Wait()
+				if up, last := <-events, <-events; up != Up || last != Left {
+					t.Errorf("%s: got %v, %v, want up, left", tt.name, up, last)
+				}
+			}
+			w.Close()
+		})
 	}
 }
