@@ -31,12 +31,13 @@ var (
 // Its goroutines: the transport's (packets, accept, one a mute stream), the
 // dispatcher of events, the beat loop, the reconciler and its attempts, the
 // saver, the key loop, the watch loop with a reader for each stream, and one for each dial,
-// notice, record to fetch or name to settle. Close ends and
-// awaits them. memberlist's own probes may outlive it by seconds; they touch
+// notice, record to fetch or name to settle; and the one that writes the log.
+// Close ends and awaits them, that one for 100 ms at most. memberlist's own probes may outlive it by seconds; they touch
 // nothing of ours.
 type Cluster struct {
 	cfg        Config
-	logger     hclog.Logger
+	logger     hclog.Logger // queues its lines, see logQueue
+	lines      *logQueue
 	started    time.Time
 	ml         *memberlist.Memberlist
 	trans      *transport
@@ -91,14 +92,14 @@ type Cluster struct {
 // fails on a mistake in cfg and on a port that cannot be had, with
 // nothing left running. A seed that does not answer is no failure: the peer
 // is up, alone, and keeps trying.
-func Start(cfg Config) (*Cluster, error) {
+func Start(cfg Config) (_ *Cluster, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	c := &Cluster{
 		cfg:     cfg,
-		logger:  cfg.Logger,
+		lines:   newLogQueue(),
 		started: time.Now(),
 		closing: make(chan struct{}),
 		leaving: make(chan struct{}),
@@ -110,6 +111,12 @@ func Start(cfg Config) (*Cluster, error) {
 		known:     map[string]datadir.Peer{},
 	}
 	c.cond = sync.NewCond(&c.mu)
+	c.logger = c.lines.logger(cfg.Logger)
+	defer func() {
+		if err != nil {
+			c.lines.close()
+		}
+	}()
 	keys, err := firstKeys(cfg)
 	if err != nil {
 		return nil, err
@@ -343,6 +350,7 @@ func (c *Cluster) Close() error {
 		err = c.ml.Shutdown()
 	}
 	c.wg.Wait()
+	c.lines.close()
 	return err
 }
 

@@ -24,6 +24,7 @@ type Stats struct {
 	CutOff         bool          // no partner answers: it is this peer that is cut off, or the last one
 	UDPBlocked     bool          // peers answer by TCP and none by UDP
 	Seeds          []SeedStat
+	LogDropped     uint64 // lines that the reader of the log was too slow for
 	Warnings       []Warning
 }
 
@@ -41,6 +42,7 @@ func (c *Cluster) Stats() Stats {
 		HealthScore:    c.ml.GetHealthScore(),
 		HeartbeatLimit: overdueAfter(v, c.ml.GetHealthScore()),
 		Joined:         c.joined.Load() || len(v.Members) > 1,
+		LogDropped:     c.lines.dropped.Load(),
 		Warnings:       append([]Warning(nil), c.warnings...),
 	}
 	if len(keys.keys) > 0 {
