@@ -134,6 +134,8 @@ type Seams struct {
 	Now       func() time.Time
 	Rand      io.Reader
 	Logger    hclog.Logger
+	// LogDropped returns how many lines were dropped behind Logger. Default: none.
+	LogDropped func() uint64
 }
 
 // DefaultConfig returns the configuration of an agent that is told nothing.

@@ -38,6 +38,7 @@ var (
 	descAgeLimit  = desc("heartbeat_limit_seconds", "Age at which a member counts as overdue.")
 	descEvents    = desc("events_total", "Events since the start.")
 	descPicks     = desc("selector_picks_total", "Turns taken over HTTP.", "result")
+	descLogLost   = desc("log_lines_dropped_total", "Lines of the log that were dropped because its reader did not keep up, or has gone.")
 	descReady     = desc("ready", "1 when this agent is ready.")
 	descRedis     = desc("redis_up", "1 when the shared Redis answers.")
 	descLatency   = desc("redis_latency_seconds", "Round trip of the last ping to the shared Redis.")
@@ -73,6 +74,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descEvents, s.Events.Seq)
 	count(descPicks, c.a.served.ok.Load(), "ok")
 	count(descPicks, c.a.served.none.Load(), "none")
+	count(descLogLost, c.a.logDropped(c.a.cluster.Stats()))
 	ready, _ := c.a.Ready()
 	gauge(descReady, oneIf(ready))
 	if c.a.locks == nil {

@@ -120,6 +120,12 @@ func (a *Agent) warnings(v *cluster.View, cs cluster.Stats) []api.Warning {
 	if w := a.registry.warning; w != "" {
 		out = append(out, api.Warning{Code: "services_damaged", Text: w, Fix: "register the services again, or mend the file and restart"})
 	}
+	if n := a.logDropped(cs); n > 0 {
+		out = append(out, api.Warning{
+			Code: "log_dropped", Text: fmt.Sprintf("%d lines of this agent's log were dropped: whoever reads its stderr does not keep up, or has gone", n),
+			Fix: "mend the reader of the log (journald, the log driver, the pipe), or log less with log.level",
+		})
+	}
 	for _, m := range v.Members {
 		if m.Shadowed {
 			out = append(out, api.Warning{
@@ -141,6 +147,15 @@ func (a *Agent) warnings(v *cluster.View, cs cluster.Stats) []api.Warning {
 		})
 	}
 	return out
+}
+
+// logDropped returns how many lines of the log nobody will read.
+func (a *Agent) logDropped(cs cluster.Stats) uint64 {
+	n := cs.LogDropped
+	if f := a.cfg.Seams.LogDropped; f != nil {
+		n += f()
+	}
+	return n
 }
 
 // Ready says whether this agent should get work, and check by check why.

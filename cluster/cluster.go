@@ -40,7 +40,7 @@ var (
 type Cluster struct {
 	cfg     Config
 	logger  hclog.Logger
-	logs    *logQueue
+	lines   *logQueue
 	started time.Time
 	self    atomic.Pointer[identity]
 
@@ -142,8 +142,8 @@ func Start(cfg Config) (*Cluster, error) {
 		index: uint64(inst.Started().UnixMilli()),
 	}
 	c.cond = sync.NewCond(&c.mu)
-	c.logs = newLogQueue(cfg.Logger)
-	c.logger = c.logs.Logger()
+	c.lines = newLogQueue()
+	c.logger = c.lines.logger(cfg.Logger)
 	c.broadcasts = &memberlist.TransmitLimitedQueue{
 		RetransmitMult: memberlist.DefaultLANConfig().RetransmitMult,
 		NumNodes:       func() int { return len(c.View().Members) },
@@ -153,7 +153,7 @@ func Start(cfg Config) (*Cluster, error) {
 		c.warn("data_dir", warning, "mend "+cfg.DataDir+" or name another --data-dir")
 	}
 	if err := c.open(inst, remembered, body); err != nil {
-		c.logs.Close()
+		c.lines.close()
 		return nil, err
 	}
 	return c, nil
@@ -417,7 +417,7 @@ func (c *Cluster) Close() error {
 		c.out.close()
 	}
 	c.wg.Wait()
-	c.logs.Close()
+	c.lines.close()
 	return err
 }
 

@@ -63,8 +63,9 @@ type Config struct {
 	// that is remembered from an earlier start, when this peer has run for so
 	// long without seeing it. Default: 72 h.
 	ForgetAfter time.Duration
-	// Logger receives this package's lines and memberlist's, re-levelled.
-	// Default: none.
+	// Logger receives this package's lines and memberlist's, re-levelled, from
+	// one goroutine. It may take its time: of the lines that come meanwhile,
+	// 1,024 wait and the others are dropped, see Stats.LogDropped. Default: none.
 	Logger hclog.Logger
 	// OnEvent is called with every event, in order, and the newest View, which
 	// shows it; from one goroutine of the cluster's, which may be running

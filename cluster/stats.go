@@ -65,7 +65,7 @@ func (c *Cluster) Stats() Stats {
 		Label: c.cfg.Label, Encrypted: held.Encrypted, KeyFingerprint: held.Primary,
 		HealthScore: c.ml.GetHealthScore(), HeartbeatLimit: heartbeatLimit(len(v.Members)),
 		Seeds:  c.seeds.stats(),
-		Stalls: uint64(c.stalls.Load()), StalledFor: time.Duration(c.stalledFor.Load()), LogDropped: c.logs.Dropped(),
+		Stalls: uint64(c.stalls.Load()), StalledFor: time.Duration(c.stalledFor.Load()), LogDropped: c.lines.dropped.Load(),
 	}
 	now := time.Now()
 	for _, m := range v.Members {
@@ -142,12 +142,6 @@ func (c *Cluster) ownWarnings(s Stats, k core.Stats) (out []Warning) {
 		out = append(out, Warning{
 			Code: "stalled", Text: fmt.Sprintf("this host or process was held up %d times, for %s in all", s.Stalls, s.StalledFor.Round(100*time.Millisecond)),
 			Fix: "look for a suspended machine, a starved CPU or a stopped process",
-		})
-	}
-	if s.LogDropped > 0 {
-		out = append(out, Warning{
-			Code: "log_dropped", Text: fmt.Sprintf("%d log lines were dropped: nobody took them in time", s.LogDropped),
-			Fix: "look at what reads this agent's log",
 		})
 	}
 	return out

@@ -61,6 +61,12 @@ func runAgent(inv *invocation) error {
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(sigs)
 
+	// A reader of stdout or stderr that has gone ends no agent. It is notified of
+	// and not ignored, because commands of checks would inherit the latter.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
+
 	cfg, err := inv.settings()
 	if err != nil {
 		return err
@@ -72,7 +78,10 @@ func runAgent(inv *invocation) error {
 	if err := cfg.Validate(); err != nil {
 		return withCode(exitConfig, err)
 	}
+	stderr := inv.queueStderr()
+	defer stderr.close()
 	cfg.Seams.Logger = inv.logger(cfg.Log)
+	cfg.Seams.LogDropped = stderr.dropped.Load
 	a, err := agent.Start(cfg)
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
@@ -127,6 +136,16 @@ func (inv *invocation) end(sigs <-chan os.Signal, s stopper) error {
 	}
 }
 
+// queueStderr has all that inv writes to stderr from now on go through a
+// logWriter, which the caller closes.
+func (inv *invocation) queueStderr() *logWriter {
+	w := newLogWriter(inv.stderr)
+	p := *inv.program
+	p.stderr = w
+	inv.program = &p
+	return w
+}
+
 // logger writes to stderr as the settings say.
 func (inv *invocation) logger(c agent.LogConfig) hclog.Logger {
 	o := &hclog.LoggerOptions{
@@ -136,7 +155,7 @@ func (inv *invocation) logger(c agent.LogConfig) hclog.Logger {
 		JSONFormat: c.Format == "json",
 	}
 	if inv.colour(inv.stderr) {
-		o.Color = hclog.AutoColor
+		o.Color = hclog.ForceColor // AutoColor wants a file, and colour has looked
 	}
 	if o.Level == hclog.NoLevel {
 		o.Level = hclog.Info

@@ -11,6 +11,9 @@ import (
 
 // isTerminal says whether what is written to w is read by a person at once.
 func isTerminal(w io.Writer) bool {
+	if q, ok := w.(*logWriter); ok {
+		w = q.to
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
