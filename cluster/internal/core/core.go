@@ -123,6 +123,8 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 		}
 	case SetRecord:
 		c.setRecord(in)
+	case Move:
+		c.move(in)
 	case Leave:
 		c.leave()
 	case Forget:
