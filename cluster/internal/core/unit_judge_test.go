@@ -233,6 +233,19 @@ func TestVoteOfAnotherEpoch(t *testing.T) {
 	}
 }
 
+// Whoever asks about a member that is gone has missed the verdict.
+func TestVoteOnTheGone(t *testing.T) {
+	r := newRig(t, 7)
+	r.votes("vvvv..")
+	for _, ask := range []bool{true, false} {
+		r.sends = nil
+		r.step(VoteIn{Vote{About: r.about.ID, From: recOf(4).ID, Epoch: 1, Seq: 9, Says: Vanished, Ask: ask}})
+		if n := newsTo(r.sends, recOf(4).ID, r.about.ID); (n != nil && n.State == Failed) != ask {
+			t.Errorf("asks %v: is sent %+v", ask, n)
+		}
+	}
+}
+
 // newsTo returns the last record of about that sends has for to.
 func newsTo(sends []Send, to, about ID) (rec *Rec) {
 	for _, s := range sends {

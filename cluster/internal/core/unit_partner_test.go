@@ -214,10 +214,22 @@ func TestUnlikelyInputs(t *testing.T) {
 	r := newRig(t, 4)
 	for _, id := range []ID{0, r.self.ID, 77, 1 << 63} {
 		for _, in := range []Input{
-			Up{Peer: id}, Up{Peer: id, Out: true}, Heard{Peer: id}, Broke{Peer: id}, Dialled{Peer: id, Result: Refused},
-			Swim{Peer: id}, Swim{Peer: id, Dead: true}, Ack{Peer: id}, Beats{[]Beat{{Peer: id, Count: 1}}},
-			VoteIn{Vote{About: id, From: id}}, VoteIn{Vote{About: r.about.ID, From: id, Epoch: 1, Says: Silent}},
-			Number{Peer: id, Number: 1}, Record{Peer: id}, Tick{Links: []Link{{Peer: id, Heard: never}}}, Table{From: id}, News{From: id},
+			Up{Peer: id},
+			Up{Peer: id, Out: true},
+			Heard{Peer: id},
+			Broke{Peer: id},
+			Dialled{Peer: id, Result: Refused},
+			Swim{Peer: id},
+			Swim{Peer: id, Dead: true},
+			Ack{Peer: id},
+			Beats{[]Beat{{Peer: id, Count: 1}}},
+			VoteIn{Vote{About: id, From: id}},
+			VoteIn{Vote{About: r.about.ID, From: id, Epoch: 1, Says: Silent}},
+			Number{Peer: id, Number: 1},
+			Record{Peer: id},
+			Tick{Links: []Link{{Peer: id, Heard: never}}},
+			Table{From: id},
+			News{From: id},
 		} {
 			r.step(in)
 		}
