@@ -82,7 +82,7 @@ func newWorld(n int, left budget) *world {
 	return w
 }
 
-func index(id ID) int { return int(id - recOf(0).ID) }
+func index(id ID) int { return int(id - firstID) }
 
 // do lets core i do f, and takes in what comes of it.
 func (w *world) do(i int, f func(c *Core) *Output) {
@@ -126,7 +126,7 @@ func (w *world) step(i int, in Input) {
 
 // deliver lets e arrive.
 func (w *world) deliver(e event) {
-	id := func(i int) ID { return recOf(i).ID }
+	id := func(i int) ID { return firstID + ID(i) }
 	c, other := w.cores[e.to], (*Core)(nil)
 	if c == nil {
 		return
@@ -173,7 +173,7 @@ func (w *world) crash(i int) {
 	w.cores[i] = nil
 	for j, c := range w.cores {
 		if c != nil {
-			w.queue = append(w.queue, event{to: j, in: Broke{Peer: recOf(i).ID}})
+			w.queue = append(w.queue, event{to: j, in: Broke{Peer: (firstID + ID(i))}})
 		}
 	}
 }
@@ -183,7 +183,7 @@ func (w *world) wrongly(i, j int, f func(c *Core, r *row)) {
 	w.do(i, func(c *Core) *Output {
 		c.now = w.now
 		c.out.reset()
-		if r := c.rows[recOf(j).ID]; r.watch != nil {
+		if r := c.rows[(firstID + ID(j))]; r.watch != nil {
 			f(c, r)
 		}
 		c.settle()
@@ -193,8 +193,8 @@ func (w *world) wrongly(i, j int, f func(c *Core, r *row)) {
 
 // actions calls f with each thing that can happen next, in a world of its own, until
 // f returns false.
-func (w *world) actions(f func(what string, next *world) bool) {
-	try := func(what string, can uint8, pay func(b *budget) *uint8, act func(n *world)) bool {
+func (w *world) actions(f func(what func() string, next *world) bool) {
+	try := func(what func() string, can uint8, pay func(b *budget) *uint8, act func(n *world)) bool {
 		if can == 0 {
 			return true
 		}
@@ -206,27 +206,28 @@ func (w *world) actions(f func(what string, next *world) bool) {
 		act(n)
 		return f(what, n)
 	}
+	say := func(s string) func() string { return func() string { return s } }
 	for k, e := range w.queue {
 		take := func(n *world) { n.queue = slices.Delete(n.queue, k, k+1) }
-		if slices.ContainsFunc(w.queue[:k], func(o event) bool { return reflect.DeepEqual(o, e) }) {
+		if e.in == nil && slices.ContainsFunc(w.queue[:k], func(o event) bool { return o.in == nil && o.to == e.to && o.peer == e.peer && o.exchange == e.exchange }) {
 			continue
 		}
 		lossy := uint8(0)
 		if e.message() {
 			lossy = 1
 		}
-		if !try(e.String(), 1, nil, func(n *world) { take(n); n.deliver(e) }) ||
-			!try("lost: "+e.String(), lossy*w.left.losses, func(b *budget) *uint8 { return &b.losses }, take) ||
-			!try("once more: "+e.String(), lossy*w.left.copies, func(b *budget) *uint8 { return &b.copies }, func(n *world) { n.deliver(e) }) {
+		if !try(e.String, 1, nil, func(n *world) { take(n); n.deliver(e) }) ||
+			!try(func() string { return "lost: " + e.String() }, lossy*w.left.losses, func(b *budget) *uint8 { return &b.losses }, take) ||
+			!try(func() string { return "once more: " + e.String() }, lossy*w.left.copies, func(b *budget) *uint8 { return &b.copies }, func(n *world) { n.deliver(e) }) {
 			return
 		}
 	}
-	_ = try("tick", w.left.ticks, func(b *budget) *uint8 { return &b.ticks }, (*world).tick) &&
-		try("0 crashes", w.left.crashes, func(b *budget) *uint8 { return &b.crashes }, func(n *world) { n.crash(0) }) &&
-		try("1 does not hear 2", w.left.accusations, func(b *budget) *uint8 { return &b.accusations }, func(n *world) {
+	_ = try(say("tick"), w.left.ticks, func(b *budget) *uint8 { return &b.ticks }, (*world).tick) &&
+		try(say("0 crashes"), w.left.crashes, func(b *budget) *uint8 { return &b.crashes }, func(n *world) { n.crash(0) }) &&
+		try(say("1 does not hear 2"), w.left.accusations, func(b *budget) *uint8 { return &b.accusations }, func(n *world) {
 			n.wrongly(1, 2, func(c *Core, r *row) { c.say(r, Silent) })
 		}) &&
-		try("1 takes 2 out", w.left.verdicts, func(b *budget) *uint8 { return &b.verdicts }, func(n *world) {
+		try(say("1 takes 2 out"), w.left.verdicts, func(b *budget) *uint8 { return &b.verdicts }, func(n *world) {
 			n.wrongly(1, 2, func(c *Core, r *row) { c.verdict(r, Failed, Crashed) })
 		})
 }
@@ -309,7 +310,7 @@ func (w *world) settleDown() error {
 			first = c
 		}
 		for j := range w.cores {
-			id := recOf(j).ID
+			id := (firstID + ID(j))
 			a, _ := first.Shown(id)
 			b, _ := c.Shown(id)
 			if a.Shown != b.Shown || a.Why != b.Why || a.Epoch != b.Epoch || a.Shadowed != b.Shadowed {
@@ -336,7 +337,7 @@ type walker struct {
 	deadline  time.Time
 	over      bool
 	steps     int
-	path      []string
+	path      []func() string
 	violation error
 }
 
@@ -356,7 +357,7 @@ func (k *walker) walk(w *world, depth uint8) {
 		}
 		return
 	}
-	w.actions(func(what string, next *world) bool {
+	w.actions(func(what func() string, next *world) bool {
 		k.steps++
 		k.path = append(k.path, what)
 		if err := next.check(w); err != nil {
@@ -370,7 +371,11 @@ func (k *walker) walk(w *world, depth uint8) {
 }
 
 func (k *walker) fail(err error) {
-	k.over, k.violation = true, fmt.Errorf("%w\nafter: %s", err, strings.Join(k.path, "\n       "))
+	var path strings.Builder
+	for _, what := range k.path {
+		path.WriteString("\n\t" + what())
+	}
+	k.over, k.violation = true, fmt.Errorf("%w, after:%s", err, path.String())
 }
 
 func TestWalk(t *testing.T) {
@@ -415,7 +420,7 @@ func TestSameInputsSameOutputs(t *testing.T) {
 		for range 60 {
 			var next []*world
 			pick := func(w *world) (out []*world) {
-				w.actions(func(_ string, n *world) bool { out = append(out, n); return true })
+				w.actions(func(_ func() string, n *world) bool { out = append(out, n); return true })
 				return out
 			}
 			next = pick(a)
@@ -451,7 +456,11 @@ func (k *walker) hash(w *world) uint64 {
 	}
 	flag := func(fs ...bool) {
 		for _, f := range fs {
-			b = append(b, map[bool]byte{false: 0, true: 1}[f])
+			x := byte(0)
+			if f {
+				x = 1
+			}
+			b = append(b, x)
 		}
 	}
 	votes := func(vs []vote) {
