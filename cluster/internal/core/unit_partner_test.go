@@ -133,6 +133,27 @@ func TestUp(t *testing.T) {
 	}
 }
 
+// A crash is not taken back by the silence that follows, and a byte that came before
+// the stream broke proves nothing.
+func TestBroke(t *testing.T) {
+	r := newRig(t, 4)
+	before := r.now
+	r.now += 10 * time.Millisecond
+	r.step(Broke{Peer: r.about.ID})
+	r.step(Tick{Links: []Link{{Peer: r.about.ID, Heard: before}}})
+	if r.hears(r.about) {
+		t.Error("hears it by what came before the stream broke")
+	}
+	r.step(Dialled{Peer: r.about.ID, Result: Refused})
+	r.vote(1, Hears)
+	r.vote(2, Hears)
+	r.quiet[r.about.ID] = true
+	r.wait(silentAfter + TickEvery)
+	if got := r.about.watch.says; got != Vanished {
+		t.Errorf("says that it is %v, want that it vanished", got)
+	}
+}
+
 // A suspect that is heard is told what is held of it, not in each beat.
 func TestTellTheSuspect(t *testing.T) {
 	r := newRig(t, 4)

