@@ -132,11 +132,10 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 	case Remembered:
 		c.contacts.remember(in.Peers)
 	}
-	c.settle()
-	c.source = announced
-	if c.ringMoved {
-		c.followRing()
+	for c.settle(); c.ringMoved; c.settle() {
+		c.followRing() // whoever is watched no more may be shown otherwise
 	}
+	c.source = announced
 	return &c.out
 }
 

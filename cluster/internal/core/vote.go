@@ -124,7 +124,9 @@ func (c *Core) takeVote(v Vote) {
 	if r == nil {
 		return
 	}
-	if v.Epoch != r.Epoch { // one of the two has missed that r raised its epoch: it tells, or is told
+	// One of the two has missed that r raised its epoch, or that it is gone: it tells,
+	// or is told.
+	if v.Epoch != r.Epoch || v.Ask && r.State.gone() {
 		c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
 	}
 	if v.Epoch < r.Epoch || v.Epoch == r.Epoch && r.State.gone() {

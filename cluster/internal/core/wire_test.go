@@ -216,7 +216,7 @@ func TestTooManyRecords(t *testing.T) {
 }
 
 // An age is never negative, and a huge one does not overflow.
-func TestAge(t *testing.T) {
+func TestAgeOnTheWire(t *testing.T) {
 	for age, want := range map[time.Duration]time.Duration{
 		-time.Hour: 0, time.Second - 1: 0, time.Minute + 1: time.Minute, 1<<63 - 1: maxAge,
 	} {
