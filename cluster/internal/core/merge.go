@@ -39,8 +39,13 @@ func (c *Core) takeTable(in Table) {
 	first := !c.contacts.joined
 	c.contacts.met(c, in.From)
 	c.passOn = !first // a newcomer has no news for anybody but of itself
+	deaf := slices.ContainsFunc(in.Recs, func(r Rec) bool { return r.ID == in.From && r.State == Suspect && r.Cause == Deaf })
 	for i := range in.Recs {
-		c.merge(&in.Recs[i], in.Recs[i].ID == in.From, in.From)
+		rec := &in.Recs[i]
+		if deaf && rec.State == Alive && rec.ID != in.From && c.rows[rec.ID] == nil {
+			rec.State, rec.Cause = Suspect, Overdue // who hears nobody cannot vouch for anybody
+		}
+		c.merge(rec, rec.ID == in.From, in.From)
 	}
 	c.passOn = false
 	if first {

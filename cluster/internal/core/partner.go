@@ -61,6 +61,7 @@ func (c *Core) followRing() {
 			}
 		} else if r.watch.succ && !succ {
 			c.out.Closes = append(c.out.Closes, Close{Peer: r.ID, OnlyOut: true})
+			r.watch.dialing = false // its result will not come
 		}
 		if succ && (!r.watch.succ || !r.watch.had) && !r.watch.dialing {
 			r.watch.succ = true
@@ -202,6 +203,11 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
+	if e.crash() {
+		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
+			c.judge(c.hot[i])
+		}
+	}
 	c.touched = append(c.touched, r)
 }
 

@@ -37,12 +37,16 @@ func (t *tally) add(e Evidence) {
 	}
 }
 
-// count counts the votes on r. The dead say nothing, so nobody is left out.
+// count counts the votes on r. The dead say nothing, so nobody need be left out;
+// whom this peer saw vanish is left out all the same, for his silence is no
+// reason to wait.
 func (c *Core) count(r *row) (t tally) {
 	var scratch [2 * watchWidth]*row
 	partners := c.partnersOf(scratch[:0], r)
 	for _, p := range partners {
-		t.all++
+		if p.watch == nil || !p.watch.says.crash() {
+			t.all++
+		}
 		if p == c.self {
 			t.add(c.mine(r))
 			continue
@@ -88,6 +92,22 @@ func (c *Core) vote(r *row, ask bool) {
 	c.sendVote(r, w.says, ask)
 }
 
+// answer tells who asked that this peer hears r, and now and then the other
+// partners as well. SWIM's verdict makes others than partners ask, and many at once.
+func (c *Core) answer(r *row, asker ID) {
+	if c.now-r.answered >= crashWait/2 {
+		r.answered = c.now
+		c.sendVote(r, c.mine(r), false)
+		if slices.ContainsFunc(c.partnersOf(nil, r), func(p *row) bool { return p.ID == asker }) {
+			return
+		}
+	}
+	if c.rows[asker] != nil {
+		c.seq++
+		c.send([]ID{asker}, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: c.mine(r)})
+	}
+}
+
 func (c *Core) sendVote(r *row, says Evidence, ask bool) {
 	c.seq++
 	to := make([]ID, 0, 2*watchWidth+1)
@@ -130,9 +150,8 @@ func (c *Core) takeVote(v Vote) {
 	if v.Says.crash() && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
 		c.dial(r) // one voice is enough to look for oneself
 	}
-	if v.Ask && c.now-r.answered >= crashWait/2 && c.hears(r) {
-		r.answered = c.now
-		c.sendVote(r, c.mine(r), false)
+	if v.Ask && c.hears(r) {
+		c.answer(r, v.From)
 	}
 	c.judge(r)
 }
@@ -171,7 +190,7 @@ func (c *Core) judge(r *row) {
 		if r.first == 0 {
 			r.first = c.now
 		}
-		sure := t.vanished || t.crash > 1
+		sure := t.vanished || t.crash > 1 || t.crash == t.all
 		if sure && (2*t.crash > t.all || c.now-r.first >= crashWait && t.crash > t.hear) {
 			c.verdict(r, Failed, Crashed)
 			return
