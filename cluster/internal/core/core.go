@@ -43,7 +43,8 @@ type Core struct {
 	cutOff    bool
 	passOn    bool // what is merged is handed on by gossip
 	swept     time.Duration
-	touched   []*row // names or addresses to settle after the input
+	shares    []share // what was just told by several
+	touched   []*row  // names or addresses to settle after the input
 
 	contacts contacts
 	stats    Stats
@@ -149,6 +150,7 @@ func (c *Core) tick(links []Link) {
 	}
 	c.hot = slices.DeleteFunc(c.hot, func(r *row) bool { r.hot = r.doubtful(c.now); return !r.hot })
 	c.lookAtSelf()
+	c.takeOver()
 	c.contactDue()
 	if c.now-c.swept >= sweepEvery {
 		c.swept = c.now

@@ -73,6 +73,8 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch && rec.State > Alive {
 			c.send([]ID{from}, News{From: c.self.ID, Recs: []Rec{c.export(r)}}) // it has missed that r is back
 		}
+	case fresh && from != rec.ID && len(c.ring) > directSends && rec.State > Alive && c.mine(r).accuses():
+		c.announceWith(r, func() { c.adopt(r, rec) }) // the others count on this peer to tell its share
 	case fresh || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
 		c.adopt(r, rec)
 	default:

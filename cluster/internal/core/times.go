@@ -138,6 +138,11 @@ const (
 	// directSends is up to how many members everybody is told by datagram; beyond,
 	// the partners share them out, and gossip repeats it.
 	directSends = 64
+	// tellers is how many partners tell each member of a large cluster of a verdict:
+	// one may be gone too, or its datagram lost.
+	tellers = 2
+	// maxShares bounds what is told by several of which each tells a part.
+	maxShares = 1_024
 	// maxLive bounds the members that may be alive: forged records must not fill
 	// the memory.
 	maxLive = 16_384

@@ -135,6 +135,14 @@ func (c *Core) takeVote(v Vote) {
 	}
 	r := c.rows[v.About]
 	if r == nil || r.State.gone() {
+		for i := range c.shares {
+			if s := &c.shares[i]; s.r == r && v.Says.accuses() && c.rows[v.From] != nil && !slices.Contains(s.voted, c.rows[v.From]) && len(s.voted) < maxVotes {
+				s.voted = append(s.voted, c.rows[v.From])
+			}
+		}
+		if r != nil && v.Ask && v.Epoch <= r.Epoch && c.now-r.since < voteLife && c.rows[v.From] != nil { // it has missed what was just decided
+			c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
+		}
 		return
 	}
 	switch {
@@ -268,17 +276,31 @@ func (c *Core) announceWith(r *row, change func()) {
 	c.out.Sends = append(c.out.Sends, Send{To: to, Gossip: len(c.ring) > directSends, Msg: News{From: c.self.ID, Recs: []Rec{c.export(r)}}})
 }
 
-// share returns whom this peer tells of r: everybody in a small cluster, its share
-// in a large one, and r itself.
+// share returns whom this peer tells of r, and r itself: everybody in a small
+// cluster. In a large one a few partners of r tell each member, those that a hash of
+// the pair puts first: so the shares fit together although the partners' rings
+// differ while many go.
 func (c *Core) share(r *row) []ID {
 	to := make([]ID, 0, min(len(c.ring), directSends)+1)
-	rank, of := 0, 1
-	if len(c.ring) > directSends {
-		partners := c.partnersOf(nil, r)
-		rank, of = slices.Index(partners, c.self), max(len(partners), 1)
+	var partners []*row
+	large := len(c.ring) > directSends
+	if large {
+		partners = slices.DeleteFunc(c.partnersOf(nil, r), func(p *row) bool { return p.watch != nil && p.watch.says.crash() })
+		if !slices.Contains(partners, c.self) {
+			return append(to, r.ID)
+		}
+		if len(c.shares) < maxShares {
+			s := share{r: r, by: partners, voted: []*row{c.self}, told: c.now}
+			for _, v := range r.votes {
+				if p := c.rows[v.from]; p != nil && v.says.accuses() {
+					s.voted = append(s.voted, p)
+				}
+			}
+			c.shares = append(c.shares, s)
+		}
 	}
-	for i, o := range c.ring {
-		if o != c.self && o != r && i%of == rank {
+	for _, o := range c.ring {
+		if o != c.self && o != r && (!large || c.among(partners, o)) {
 			to = append(to, o.ID)
 		}
 	}
@@ -286,6 +308,47 @@ func (c *Core) share(r *row) []ID {
 		to = append(to, r.ID)
 	}
 	return to
+}
+
+// share is what was told of r.
+type share struct {
+	r     *row
+	by    []*row // who was to tell it
+	voted []*row // who did, for they accused it too
+	told  time.Duration
+}
+
+// takeOver tells what those were to tell that did not: they are gone themselves, or
+// see the ring otherwise.
+func (c *Core) takeOver() {
+	for len(c.shares) > 0 && c.now-c.shares[0].told >= TickEvery {
+		s := c.shares[0]
+		c.shares = slices.Delete(c.shares, 0, 1)
+		if c.rows[s.r.ID] != s.r || !slices.ContainsFunc(s.by, func(p *row) bool { return !slices.Contains(s.voted, p) }) {
+			continue
+		}
+		left := slices.DeleteFunc(s.voted, func(p *row) bool { return p.State != Alive })
+		var to []ID
+		for _, o := range c.ring {
+			if o != c.self && o != s.r && c.among(left, o) && !c.among(s.by, o) {
+				to = append(to, o.ID)
+			}
+		}
+		if len(to) > 0 {
+			c.send(to, News{From: c.self.ID, Recs: []Rec{c.export(s.r)}})
+		}
+	}
+}
+
+// among says whether this peer is one of those partners that tell o.
+func (c *Core) among(partners []*row, o *row) bool {
+	n, mine := tellers, mix(c.self.place^o.place)
+	for _, p := range partners {
+		if mix(p.place^o.place) > mine {
+			n--
+		}
+	}
+	return n > 0
 }
 
 // tell tells r what is held of it, so that it can undo it.
