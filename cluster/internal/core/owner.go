@@ -100,6 +100,9 @@ func (c *Core) told(rec *Rec, from ID) {
 		c.takenOut(rec.State == Suspect && rec.Cause == Unreachable)
 	}
 	cause := max(rec.Cause, s.Cause)
+	if rec.State == Failed && o.trouble == Deaf && o.need == 0 {
+		return // it hears somebody again, and contradicts once and for all when it has come back
+	}
 	if rec.State == Failed {
 		// The partners of a failed member watch it no more, and nobody would see it
 		// recover: it comes back to the ring, if not into rotation.
@@ -225,7 +228,7 @@ func (c *Core) lookAtSelf() {
 		if o.good++; o.good >= recoverTicks {
 			o.trouble = NoCause
 			for _, r := range c.partners {
-				r.watch.held = 0
+				r.watch.held, r.watch.late = 0, 0
 			}
 		}
 	}
@@ -254,24 +257,34 @@ func (c *Core) diagnose() Cause {
 	} else {
 		o.badSince = 0
 	}
-	if n >= 3 {
-		var held []int
-		for _, r := range c.partners {
-			if r.watch.out {
-				held = append(held, r.watch.held)
-			}
-		}
-		if slices.Sort(held); len(held) >= 3 {
-			limit := lossyAbove
-			if o.trouble == Lossy {
-				limit = lossyBelow
-			}
-			if held[len(held)/2] > limit {
-				return Lossy
-			}
-		}
+	if c.lossy() {
+		return Lossy
 	}
 	return NoCause
+}
+
+// lossy says whether most links of this peer are held up: those that it dialled,
+// and by what it hears also the others. If it were those that it dialled alone, it
+// might be that its neighbours are at fault.
+func (c *Core) lossy() bool {
+	var held, late []int
+	for _, r := range c.partners {
+		if r.watch.succ {
+			held = append(held, r.watch.held)
+		}
+		late = append(late, r.watch.late)
+	}
+	limit := lossyAbove
+	if c.own.trouble == Lossy {
+		limit = lossyBelow
+	}
+	return len(held) >= 3 && median(held) > limit && median(late) > limit/lateShare
+}
+
+// median returns the middle one, the lower one of two.
+func median(of []int) int {
+	slices.Sort(of)
+	return of[(len(of)-1)/2]
 }
 
 func (c *Core) complained() bool {

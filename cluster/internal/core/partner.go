@@ -33,7 +33,8 @@ type watch struct {
 	dialing bool
 	dialed  time.Duration // when the last dial began
 	proven  bool          // its address answered a dial
-	held    int           // share of time in which its beats were held up, in 1/1024
+	held    int           // share of time in which beats to it were held up, in 1/1024
+	late    int           // share of time in which its own were
 }
 
 // followRing makes this peer's partners those that the ring asks for.
@@ -223,17 +224,27 @@ func (c *Core) readLinks(links []Link) {
 		}
 		w := r.watch
 		w.out = l.Out
-		bad := 0
-		if l.Pending > stalledAfter {
-			bad = 1024
-		}
-		w.held += (bad - w.held) / lossyTicks
-		if bad == 0 && w.held < lossyTicks {
-			w.held = 0
+		if l.Out {
+			average(&w.held, l.Pending > stalledAfter)
 		}
 		if l.Heard > w.heard {
 			c.heard(r, l.Heard)
 		}
+	}
+	for _, r := range c.partners {
+		average(&r.watch.late, c.now-max(r.watch.heard, r.watch.since) > BeatEvery+stalledAfter)
+	}
+}
+
+// average keeps the share of time in which something was bad.
+func average(s *int, bad bool) {
+	now := 0
+	if bad {
+		now = 1024
+	}
+	*s += (now - *s) / lossyTicks
+	if !bad && *s < lossyTicks {
+		*s = 0
 	}
 }
 

@@ -92,19 +92,21 @@ func (c *Core) vote(r *row, ask bool) {
 	c.sendVote(r, w.says, ask)
 }
 
-// answer tells who asked that this peer hears r, and now and then the other
-// partners as well. SWIM's verdict makes others than partners ask, and many at once.
+// answer tells who asked what this peer says of r, and now and then the other
+// partners as well that it hears it. SWIM's verdict makes others than partners ask,
+// and many at once.
 func (c *Core) answer(r *row, asker ID) {
-	if c.now-r.answered >= crashWait/2 {
+	says := c.mine(r)
+	if says == Hears && c.now-r.answered >= crashWait/2 {
 		r.answered = c.now
-		c.sendVote(r, c.mine(r), false)
+		c.sendVote(r, says, false)
 		if slices.ContainsFunc(c.partnersOf(nil, r), func(p *row) bool { return p.ID == asker }) {
 			return
 		}
 	}
-	if c.rows[asker] != nil {
+	if says != Nothing && !c.cutOff && c.rows[asker] != nil {
 		c.seq++
-		c.send([]ID{asker}, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: c.mine(r)})
+		c.send([]ID{asker}, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says})
 	}
 }
 
@@ -158,7 +160,7 @@ func (c *Core) takeVote(v Vote) {
 	if v.Says.crash() && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
 		c.dial(r) // one voice is enough to look for oneself
 	}
-	if v.Ask && c.hears(r) {
+	if v.Ask {
 		c.answer(r, v.From)
 	}
 	c.judge(r)
@@ -208,10 +210,12 @@ func (c *Core) judge(r *row) {
 	}
 	if t.accuse < 2 {
 		r.second = 0
-	} else if r.second == 0 {
-		r.second = c.now
-		if c.mine(r).accuses() && !c.cutOff {
-			c.vote(r, true)
+	} else {
+		if r.second == 0 {
+			r.second = c.now
+		}
+		if w := r.watch; r.State == Alive && w != nil && w.says.accuses() && !c.cutOff && c.now-w.told >= TickEvery/2 {
+			c.vote(r, true) // again and again until it is decided: an answer may be lost
 		}
 	}
 	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear) {
@@ -227,7 +231,8 @@ func (c *Core) judge(r *row) {
 	c.show(r)
 }
 
-// judgeSwim decides on r, which SWIM holds dead.
+// judgeSwim decides on r, which SWIM holds dead: one who was asked must say that it
+// does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
 	case c.cutOff:
@@ -235,7 +240,7 @@ func (c *Core) judgeSwim(r *row, t tally) {
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
 	case c.now-r.swimAt < askWait:
-	case t.hear == 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+	case t.hear == 0 && t.accuse > 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
 		c.verdict(r, Failed, Unreachable)
 	case c.now-r.swimAt >= askAgain:
 		r.swimAt = c.now
