@@ -338,7 +338,11 @@ func (st *simStream) ended(i int) {
 	p := e.p
 	p.streams = withoutStream(p.streams, st)
 	if i == 0 && !st.done {
-		st.result(Refused)
+		if st.target.proc == nil { // a dial that is reset is tried again at once
+			st.result(Refused)
+		} else {
+			st.result(TimedOut)
+		}
 		return
 	}
 	if st.kind != watchStream || !e.up || e.bye {

@@ -214,11 +214,14 @@ func (c *Core) judge(r *row) {
 		if r.second == 0 {
 			r.second = c.now
 		}
-		if w := r.watch; r.State == Alive && w != nil && w.says.accuses() && !c.cutOff && c.now-w.told >= TickEvery/2 {
-			c.vote(r, true) // again and again until it is decided: an answer may be lost
+		if w := r.watch; r.State == Alive && w != nil && !c.cutOff && c.now-w.told >= TickEvery/2 {
+			w.told = c.now
+			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear) {
+	// Who hears it goes by a majority of all alone.
+	close := r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear && c.mine(r) != Hears
+	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || close) {
 		cause := Overdue
 		if t.noRoute {
 			cause = Unreachable
