@@ -219,9 +219,13 @@ func (c *Core) judge(r *row) {
 			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	// Who hears it goes by a majority of all alone.
-	close := r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear && c.mine(r) != Hears
-	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || close) {
+	// Two suffice if nobody hears it. Who is in trouble itself asks for longer.
+	wait := silenceWait
+	if c.own.out {
+		wait = askWait
+	}
+	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
+	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || unheard) {
 		cause := Overdue
 		if t.noRoute {
 			cause = Unreachable
@@ -238,7 +242,7 @@ func (c *Core) judge(r *row) {
 // does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
-	case c.cutOff:
+	case c.own.trouble != NoCause: // then so may SWIM be
 	case !r.swimAsked:
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
