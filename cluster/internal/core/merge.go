@@ -160,7 +160,10 @@ func (c *Core) voidEvidence(r *row) {
 	r.first, r.second, r.pendingAt, r.told = 0, 0, 0, 0
 	r.swimAsked = false
 	if w := r.watch; w != nil {
-		if w.says.accuses() {
+		switch {
+		case w.says == NoRoute: // a new epoch does not make its address right
+			w.told = 0
+		case w.says.accuses():
 			w.says, w.heard = Nothing, 0
 		}
 		if w.heard == 0 {

@@ -7,19 +7,19 @@ import (
 
 // owner is what a peer holds of itself: it alone undoes what is said of it.
 type owner struct {
-	level     uint8
-	raised    time.Duration // when it last came back, 0 if never
-	clean     time.Duration // since when all is well
-	out       bool          // the others hold it out of rotation
-	need      time.Duration // how long all must be well before it comes back
-	blame     bool          // this outage counts
-	trouble   Cause         // what it noticed itself
-	good      int           // ticks in which all was well
-	badSince  time.Duration // since when most partners accuse it
-	stalled   time.Duration // when it was last held up
-	accusers  []vote
-	reachable time.Duration // the last complaint that its address cannot be dialled
-	lost      []ID          // whom it heard before it was cut off
+	level    uint8
+	raised   time.Duration // when it last came back, 0 if never
+	clean    time.Duration // since when all is well
+	out      bool          // the others hold it out of rotation
+	need     time.Duration // how long all must be well before it comes back
+	blame    bool          // this outage counts
+	trouble  Cause         // what it noticed itself
+	good     int           // ticks in which all was well
+	badSince time.Duration // since when most partners accuse it
+	stalled  time.Duration // when it was last held up
+	accusers []vote
+	noRoute  bool // its address cannot be dialled, as far as is known
+	lost     []ID // whom it heard before it was cut off
 }
 
 // damped returns for how long this peer waits still before it comes back.
@@ -51,9 +51,6 @@ func (c *Core) accusedBy(v Vote) {
 		return
 	}
 	o.clean = c.now
-	if v.Says == NoRoute {
-		o.reachable = c.now
-	}
 	if len(o.accusers) < maxVotes {
 		o.accusers = append(o.accusers, vote{v.From, v.Says, v.Seq, c.now})
 	}
@@ -96,9 +93,11 @@ func (c *Core) told(rec *Rec, from ID) {
 		c.raise(epoch, s.State, s.Cause)
 		return
 	}
+	noRoute := rec.State == Suspect && rec.Cause == Unreachable
 	if !o.out {
-		c.takenOut(rec.State == Suspect && rec.Cause == Unreachable)
+		c.takenOut()
 	}
+	o.noRoute = o.noRoute || noRoute
 	cause := max(rec.Cause, s.Cause)
 	if rec.State == Failed && o.trouble == Deaf && o.need == 0 {
 		return // it hears somebody again, and contradicts once and for all when it has come back
@@ -121,9 +120,8 @@ func (c *Core) told(rec *Rec, from ID) {
 	c.announceSelf()
 }
 
-// takenOut begins an outage of this peer. noRoute says that its address cannot be
-// dialled.
-func (c *Core) takenOut(noRoute bool) {
+// takenOut begins an outage of this peer.
+func (c *Core) takenOut() {
 	o := &c.own
 	o.out, o.clean, o.blame = true, c.now, true
 	if o.raised > 0 && c.now-o.raised >= relapseWithin {
@@ -135,9 +133,6 @@ func (c *Core) takenOut(noRoute bool) {
 	o.need = 0
 	if o.level > 0 && o.blame {
 		o.need = min(cleanFirst<<(o.level-1), cleanMost)
-	}
-	if noRoute {
-		o.need = max(o.need, provenAfter)
 	}
 }
 
@@ -163,7 +158,7 @@ func (c *Core) massOutage() bool {
 // comesBack brings this peer back into rotation if it may be, and says so.
 func (c *Core) comesBack() bool {
 	o := &c.own
-	if !o.out || c.cutOff || o.trouble != NoCause || c.now-o.clean < o.need {
+	if !o.out || c.cutOff || o.trouble != NoCause || o.noRoute || c.now-o.clean < o.need {
 		return false
 	}
 	o.out = false
@@ -200,7 +195,7 @@ func (c *Core) says(cause Cause) {
 	o.trouble, o.good = cause, 0
 	o.clean = c.now
 	if !o.out {
-		c.takenOut(false)
+		c.takenOut()
 	}
 	if c.self.State == Suspect && c.self.Cause >= cause {
 		return

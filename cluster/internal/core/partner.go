@@ -105,6 +105,9 @@ func (c *Core) up(id ID, out bool) {
 	if out {
 		w.proven, w.out, w.dialing = true, true, false
 	}
+	if !out {
+		c.own.noRoute = false // somebody could dial this peer
+	}
 	c.heard(r, c.now)
 	if !out && !w.proven && !w.dialing {
 		c.dial(r) // it reached me; can I reach it?
@@ -261,7 +264,7 @@ func (c *Core) listen() {
 		}
 		quiet := c.now - max(w.heard, w.since)
 		since := c.now - w.dialed
-		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || w.says == NoRoute && since > proveEvery) {
+		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || !w.proven && since > proveEvery) {
 			c.dial(r)
 		}
 		if quiet > silentAfter {

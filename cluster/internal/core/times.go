@@ -66,10 +66,9 @@ const (
 	// failed and suspect by turns. (sim)
 	unheardFor = 60 * time.Second
 
-	// provenAfter is how long no partner may complain that the address of this peer
-	// cannot be dialled before this peer says that it can: two of their tries.
-	provenAfter = 10 * time.Second
-	proveEvery  = 5 * time.Second
+	// proveEvery is how often a partner tries whether the address of a member that it
+	// hears can be dialled, until it could.
+	proveEvery = 5 * time.Second
 
 	// massWithin: when a third of the ring goes out within this time of me, the
 	// network broke between us, and the return is free. (sim)

@@ -20,7 +20,7 @@ type tally struct {
 	crash    int
 	hear     int
 	vanished bool
-	noRoute  bool
+	noRoute  int // of those that accuse: they hear it, and cannot dial it
 }
 
 func (t *tally) add(e Evidence) {
@@ -33,7 +33,9 @@ func (t *tally) add(e Evidence) {
 			t.crash++
 		}
 		t.vanished = t.vanished || e == Vanished
-		t.noRoute = t.noRoute || e == NoRoute
+		if e == NoRoute {
+			t.noRoute++
+		}
 	}
 }
 
@@ -104,7 +106,7 @@ func (c *Core) answer(r *row, asker ID) {
 			return
 		}
 	}
-	if says != Nothing && !c.cutOff && c.rows[asker] != nil {
+	if says != Nothing && !c.cutOff {
 		c.seq++
 		c.send([]ID{asker}, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says})
 	}
@@ -122,7 +124,11 @@ func (c *Core) sendVote(r *row, says Evidence, ask bool) {
 	c.send(to, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says, Ask: ask})
 }
 
+// send sends m to those that this peer knows: a stranger's message may name others.
 func (c *Core) send(to []ID, m Message) {
+	if to = slices.DeleteFunc(to, func(id ID) bool { return c.rows[id] == nil }); len(to) == 0 {
+		return
+	}
 	c.out.Sends = append(c.out.Sends, Send{To: to, Msg: m})
 }
 
@@ -142,7 +148,7 @@ func (c *Core) takeVote(v Vote) {
 				s.voted = append(s.voted, c.rows[v.From])
 			}
 		}
-		if r != nil && v.Ask && v.Epoch <= r.Epoch && c.now-r.since < voteLife && c.rows[v.From] != nil { // it has missed what was just decided
+		if r != nil && v.Ask && v.Epoch <= r.Epoch && c.now-r.since < voteLife { // it has missed what was just decided
 			c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
 		}
 		return
@@ -227,7 +233,7 @@ func (c *Core) judge(r *row) {
 	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
 	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || unheard) {
 		cause := Overdue
-		if t.noRoute {
+		if t.noRoute > 0 {
 			cause = Unreachable
 		}
 		c.verdict(r, Suspect, cause)
@@ -247,7 +253,7 @@ func (c *Core) judgeSwim(r *row, t tally) {
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
 	case c.now-r.swimAt < askWait:
-	case t.hear == 0 && t.accuse > 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+	case t.hear == 0 && t.noRoute == 0 && t.accuse > 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
 		c.verdict(r, Failed, Unreachable)
 	case c.now-r.swimAt >= askAgain:
 		r.swimAt = c.now
