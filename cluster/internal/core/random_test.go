@@ -123,9 +123,11 @@ func playFaults(seed uint64, lines []string) (steps uint64, broken string) {
 	if len(w.running()) == 0 {
 		return w.steps, ""
 	}
-	s.do("start " + names(w.running()[0].h.w.hosts[:1]))
-	for _, p := range w.running() { // those that lost everybody's address
-		if len(p.h.disk.seeds) == 0 && p.h.index > 0 {
+	if w.hosts[0].proc == nil {
+		s.do("start n1")
+	}
+	for _, p := range w.running() { // an operator helps those that know nobody's address
+		if !p.core.Stats().Joined && p.h.index > 0 {
 			p.exchange(w.hosts[0].addr)
 		}
 	}

@@ -571,9 +571,9 @@ func (p *simProc) packed(m Message) func(*simProc) {
 	case Number:
 		return func(o *simProc) { o.step(m) }
 	case Want:
-		return func(o *simProc) {
+		return func(o *simProc) { // it may not know who asks, and answers to where it came from
 			if m.Owner == o.id {
-				o.send(Send{To: []ID{m.From}, Msg: RecordOf{o.id}})
+				o.w.net.datagram(o.h, p.h.addr, o.packed(RecordOf{o.id}))
 			}
 		}
 	case RecordOf:
