@@ -132,7 +132,7 @@ func playFaults(seed uint64, lines []string) (steps uint64, broken string) {
 		}
 	}
 	if took, ok := w.until(12*time.Second, func() bool { return s.holds("agree", nil) }); !ok {
-		return fail("views differ %v after the last fault:\n%s", took, s.views())
+		return fail("views differ %v after the last fault:\n%s%s", took, s.views(), s.differences())
 	}
 	differs := time.Duration(0)
 	for end := w.now + 40*time.Second; w.now < end; {
@@ -141,7 +141,7 @@ func playFaults(seed uint64, lines []string) (steps uint64, broken string) {
 			differs = 0
 		}
 		if differs > time.Second {
-			return fail("views differ again:\n%s", s.views())
+			return fail("views differ again:\n%s%s", s.views(), s.differences())
 		}
 		if b := check(); b != "" {
 			return fail("at rest: %s", b)
@@ -268,4 +268,27 @@ func (c *Core) check() string {
 		return "this peer holds itself " + c.self.State.String()
 	}
 	return ""
+}
+
+// differences writes the records in which the tables differ.
+func (s *scenario) differences() string {
+	var b strings.Builder
+	for _, o := range s.w.procs {
+		var texts []string
+		for _, p := range s.viewers() {
+			text := "nothing"
+			if r := p.core.rows[o.id]; r != nil {
+				text = fmt.Sprintf("%d %v %v #%d", r.Epoch, r.State, r.Cause, r.Rec.Number)
+			}
+			texts = append(texts, p.h.label+": "+text)
+		}
+		if slices.ContainsFunc(texts, func(t string) bool {
+			_, a, _ := strings.Cut(t, ":")
+			_, z, _ := strings.Cut(texts[0], ":")
+			return a != z
+		}) {
+			fmt.Fprintf(&b, "  record of %s (%d): %s\n", s.w.label(o.id), o.id, strings.Join(texts, ", "))
+		}
+	}
+	return b.String()
 }
