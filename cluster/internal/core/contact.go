@@ -195,7 +195,7 @@ func (c *Core) contactDue() {
 	if c.now-t.acked > blindAfter && c.now >= t.blind { // no ping is answered: UDP may be blocked
 		for _, r := range c.partners {
 			if c.hears(r) {
-				t.blind = c.now + c.rng.jitter(exchangeMost)
+				t.blind = c.now + c.rng.jitter(blindEvery)
 				c.out.Contacts = append(c.out.Contacts, Contact{Peer: r.ID, Addr: r.Addr})
 				break
 			}

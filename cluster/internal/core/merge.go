@@ -75,7 +75,7 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 		}
 	case fresh && from != rec.ID && len(c.ring) > directSends && rec.State > Alive && c.mine(r).accuses():
 		c.announceWith(r, func() { c.adopt(r, rec) }) // the others count on this peer to tell its share
-	case fresh || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
+	case fresh || rec.ownWord() || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
 		c.adopt(r, rec)
 	default:
 		c.suspend(r, rec)

@@ -48,6 +48,7 @@ func (c *Core) accusedBy(v Vote) {
 	}
 	o.accusers = slices.DeleteFunc(o.accusers, func(a vote) bool { return a.from == v.From || c.now-a.at >= voteLife })
 	if !v.Says.accuses() {
+		o.noRoute = o.noRoute && v.Says != Hears // who hears it and could not dial it would say so
 		return
 	}
 	o.clean = c.now
@@ -158,7 +159,7 @@ func (c *Core) massOutage() bool {
 // comesBack brings this peer back into rotation if it may be, and says so.
 func (c *Core) comesBack() bool {
 	o := &c.own
-	if !o.out || c.cutOff || o.trouble != NoCause || o.noRoute || c.now-o.clean < o.need {
+	if !o.out || c.cutOff || o.trouble != NoCause || c.now-o.clean < o.need || o.noRoute && c.now-o.clean < relapseWithin {
 		return false
 	}
 	o.out = false

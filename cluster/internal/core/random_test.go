@@ -229,7 +229,7 @@ func (c *Core) check() string {
 			if slices.Contains(c.ring, r) {
 				return "a departed one is on the ring"
 			}
-			if r.watch != nil {
+			if r.watch != nil && c.self.State != Left {
 				return "a departed one is watched"
 			}
 		} else {

@@ -69,3 +69,6 @@ func (r *Rec) worse(o *Rec) bool {
 
 // gone says whether an instance in state s is out of the ring.
 func (s State) gone() bool { return s >= Failed }
+
+// ownWord says whether nobody but the instance itself can have said so.
+func (r *Rec) ownWord() bool { return r.State == Suspect && r.Cause >= Stalled }

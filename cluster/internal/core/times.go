@@ -103,12 +103,13 @@ const (
 	// that always differs, because something always happens, costs the same at any
 	// size.
 	differsFor   = time.Second
-	exchangeMost = 30 * time.Second
+	exchangeMost = 5 * time.Second
 	perMember    = 100 * time.Millisecond
 
 	// blindAfter is how long no ping may be answered before tables are exchanged by
 	// TCP without a hint that they differ: UDP is blocked.
 	blindAfter = 15 * time.Second
+	blindEvery = 30 * time.Second
 
 	// A lost member is dialled again after firstRetry, doubling up to lastRetry. All
 	// of them together get retryRate dials a second, and retryBurst at once: enough
