@@ -126,8 +126,8 @@ func playFaults(seed uint64, lines []string) (steps uint64, broken string) {
 	if w.hosts[0].proc == nil {
 		s.do("start n1")
 	}
-	for _, p := range w.running() { // an operator helps those that know nobody's address
-		if !p.core.Stats().Joined && p.h.index > 0 {
+	for _, p := range w.running() { // an operator helps those that know nobody
+		if p.h.index > 0 {
 			p.exchange(w.hosts[0].addr)
 		}
 	}
