@@ -68,6 +68,9 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 	case rec.Number > r.Rec.Number:
 		c.announced(r, rec.Number)
 	}
+	if r.hollow && rec.Epoch == r.Epoch {
+		c.fill(r, rec)
+	}
 	switch {
 	case !rec.worse(&r.Rec):
 		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch && rec.State > Alive {
@@ -124,19 +127,26 @@ func (c *Core) handOn(r *row) {
 
 // adopt makes r what rec says.
 func (c *Core) adopt(r *row, rec *Rec) {
-	raised, from := rec.Epoch > r.Epoch, r.Addr
+	raised := rec.Epoch > r.Epoch
 	if raised {
 		c.voidEvidence(r)
 	}
-	news := raised && (r.Version != rec.Version || r.Addr != rec.Addr)
-	c.edit(r, func() {
-		r.Epoch, r.State, r.Cause = rec.Epoch, rec.State, rec.Cause
-		if raised {
-			r.Prev, r.Addr, r.Level, r.Version = rec.Prev, rec.Addr, rec.Level, rec.Version
-			r.WireMin, r.WireMax, r.Ext = rec.WireMin, rec.WireMax, rec.Ext
-		}
-	})
+	c.edit(r, func() { r.Epoch, r.State, r.Cause = rec.Epoch, rec.State, rec.Cause })
 	r.pendingAt = 0
+	if raised {
+		c.fill(r, rec)
+	}
+	c.handOn(r)
+}
+
+// fill takes over what an owner says of itself with a new epoch.
+func (c *Core) fill(r *row, rec *Rec) {
+	from, news := r.Addr, r.Version != rec.Version || r.Addr != rec.Addr
+	r.hollow = false
+	c.edit(r, func() {
+		r.Prev, r.Addr, r.Level, r.Version = rec.Prev, rec.Addr, rec.Level, rec.Version
+		r.WireMin, r.WireMax, r.Ext = rec.WireMin, rec.WireMax, rec.Ext
+	})
 	if r.Addr != from && r.watch != nil {
 		r.watch.proven, r.watch.had = false, false
 		c.dial(r)
@@ -144,14 +154,14 @@ func (c *Core) adopt(r *row, rec *Rec) {
 	if news {
 		c.updated(r)
 	}
-	c.handOn(r)
 }
 
-// raised takes in that r raised its epoch, told by a vote.
+// raised takes in that r raised its epoch, told by a vote, which says no more.
 func (c *Core) raised(r *row, epoch uint64) {
 	rec := r.Rec
 	rec.Epoch, rec.State, rec.Cause = epoch, Alive, NoCause
 	c.adopt(r, &rec)
+	r.hollow = true
 }
 
 // voidEvidence forgets what was held against r before it raised its epoch.

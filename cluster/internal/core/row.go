@@ -10,12 +10,13 @@ import (
 // row is what is held of one instance.
 type row struct {
 	Rec
-	place uint64 // on the ring
-	since time.Duration
-	hot   bool
-	shown bool // it was told of in a Change, and not dropped
-	seen  State
-	why   Cause
+	place  uint64 // on the ring
+	since  time.Duration
+	hot    bool
+	hollow bool // its epoch is known by a vote, and the rest of its record is older
+	shown  bool // it was told of in a Change, and not dropped
+	seen   State
+	why    Cause
 
 	swimDead  bool
 	swimAt    time.Duration // when that began, or was last asked about

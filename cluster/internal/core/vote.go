@@ -17,6 +17,7 @@ type vote struct {
 type tally struct {
 	all      int // partners, and others that voted
 	accuse   int
+	witness  int // of those, others than this peer
 	crash    int
 	hear     int
 	vanished bool
@@ -39,6 +40,12 @@ func (t *tally) add(e Evidence) {
 	}
 }
 
+func (t *tally) witnesses(e Evidence) {
+	if e.accuses() {
+		t.witness++
+	}
+}
+
 // count counts the votes on r. The dead say nothing, so nobody need be left out;
 // whom this peer saw vanish is left out all the same, for his silence is no
 // reason to wait.
@@ -55,6 +62,7 @@ func (c *Core) count(r *row) (t tally) {
 		}
 		if i := r.voteOf(p.ID); i >= 0 && c.now-r.votes[i].at < voteLife {
 			t.add(r.votes[i].says)
+			t.witnesses(r.votes[i].says)
 		}
 	}
 	for _, v := range r.votes { // the ring moved since they voted
@@ -62,6 +70,7 @@ func (c *Core) count(r *row) (t tally) {
 			if p := c.rows[v.from]; p != nil && p.State == Alive {
 				t.all++
 				t.add(v.says)
+				t.witnesses(v.says)
 			}
 		}
 	}
@@ -225,10 +234,11 @@ func (c *Core) judge(r *row) {
 			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	// Two suffice if nobody hears it. Who is in trouble itself asks for longer.
+	// Two suffice if nobody hears it. Who hears few of its own partners, or is out
+	// itself, asks for longer.
 	wait := silenceWait
-	if c.own.out {
-		wait = askWait
+	if c.own.out || !c.hearsMost() {
+		wait = doubtWait
 	}
 	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
 	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || unheard) {
@@ -244,8 +254,8 @@ func (c *Core) judge(r *row) {
 	c.show(r)
 }
 
-// judgeSwim decides on r, which SWIM holds dead: one who was asked must say that it
-// does not hear r, and none that it does. That nobody answers proves nothing.
+// judgeSwim decides on r, which SWIM holds dead: another who was asked must say
+// that it does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
 	case c.own.trouble != NoCause: // then so may SWIM be
@@ -253,7 +263,7 @@ func (c *Core) judgeSwim(r *row, t tally) {
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
 	case c.now-r.swimAt < askWait:
-	case t.hear == 0 && t.noRoute == 0 && t.accuse > 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+	case t.hear == 0 && t.noRoute == 0 && (t.witness > 0 || t.all == 1 && t.accuse == 1) && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
 		c.verdict(r, Failed, Unreachable)
 	case c.now-r.swimAt >= askAgain:
 		r.swimAt = c.now
