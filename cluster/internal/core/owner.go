@@ -243,7 +243,7 @@ func (c *Core) diagnose() Cause {
 	if c.cutOff {
 		return Deaf
 	}
-	if n >= 2 && 2*len(o.accusers) > n && c.hearsMost() {
+	if n >= 2 && 2*len(o.accusers) > n && 2*c.heardPartners() > n {
 		if o.badSince == 0 {
 			o.badSince = c.now
 		}
@@ -287,27 +287,20 @@ func (c *Core) complained() bool {
 	return slices.ContainsFunc(c.own.accusers, func(v vote) bool { return v.says == NoRoute })
 }
 
-// hearsMost says whether this peer hears more than half of its partners.
-func (c *Core) hearsMost() bool {
-	n := 0
+// heardPartners counts the partners that this peer hears.
+func (c *Core) heardPartners() (n int) {
 	for _, r := range c.partners {
 		if c.hears(r) {
 			n++
 		}
 	}
-	return 2*n > len(c.partners)
+	return n
 }
 
 // well says whether this peer hears at least two thirds of its partners, and none
 // of them complains.
 func (c *Core) well() bool {
-	heard := 0
-	for _, r := range c.partners {
-		if c.hears(r) {
-			heard++
-		}
-	}
-	return 3*heard >= 2*len(c.partners) && !slices.ContainsFunc(c.own.accusers, func(v vote) bool { return c.now-v.at < renewEvery+TickEvery })
+	return 3*c.heardPartners() >= 2*len(c.partners) && !slices.ContainsFunc(c.own.accusers, func(v vote) bool { return c.now-v.at < renewEvery+TickEvery })
 }
 
 // leave says goodbye.

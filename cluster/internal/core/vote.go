@@ -237,7 +237,7 @@ func (c *Core) judge(r *row) {
 	// Two suffice if nobody hears it. Who hears few of its own partners, or is out
 	// itself, asks for longer.
 	wait := silenceWait
-	if c.own.out || !c.hearsMost() {
+	if c.own.out || 3*c.heardPartners() < len(c.partners) {
 		wait = doubtWait
 	}
 	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
