@@ -36,15 +36,16 @@ type Core struct {
 	expires time.Duration           // when the first of them is to be dropped
 	hash    uint64                  // of the table
 
-	partners  []*row // that share watch streams with this peer
-	ringMoved bool
-	hot       []*row // those that time alone may change
-	fetches   int    // records that were asked for in this tick
-	beatTurn  int    // the place in byID of the heartbeat that is sent on next
-	seq       uint64 // of votes
-	cutOff    bool
-	source    source
-	touched   []*row // names or addresses to settle after the input
+	partners   []*row // that share watch streams with this peer
+	ringMoved  bool
+	hot        []*row // those that time alone may change
+	fetches    int    // records that were asked for in this tick
+	beatTurn   int    // the place in byID of the heartbeat that is sent on next
+	seq        uint64 // of votes
+	cutOff     bool
+	source     source
+	retellings []retelling
+	touched    []*row // names or addresses to settle after the input
 
 	contacts contacts
 	stats    Stats
@@ -160,6 +161,7 @@ func (c *Core) tick(links []Link) {
 	}
 	c.hot = slices.DeleteFunc(c.hot, func(r *row) bool { r.hot = r.doubtful() || r.fetch.due > 0; return !r.hot })
 	c.lookAtSelf()
+	c.retell()
 	c.contactDue()
 	if c.now >= c.expires || c.gone > maxGone {
 		c.sweep()

@@ -17,16 +17,16 @@ import (
 // crashes, one is accused wrongly, one is taken out wrongly, and time passes. A
 // cluster is a few cores and what is on its way between them.
 
-// event is something on its way. in is what core to takes in; with in nil, to dials
+// walkEvent is something on its way. in is what core to takes in; with in nil, to dials
 // peer, or exchanges tables with it.
-type event struct {
+type walkEvent struct {
 	to, peer int
 	in       Input
 	probe    bool
 	exchange bool
 }
 
-func (e event) String() string {
+func (e walkEvent) String() string {
 	switch {
 	case e.exchange:
 		return fmt.Sprintf("%d exchanges tables with %d", e.to, e.peer)
@@ -40,7 +40,7 @@ func (e event) String() string {
 }
 
 // message says whether e is a datagram, which may be lost or come twice.
-func (e event) message() bool {
+func (e walkEvent) message() bool {
 	switch e.in.(type) {
 	case VoteIn, News:
 		return true
@@ -54,7 +54,7 @@ type budget struct{ crashes, accusations, verdicts, losses, copies, ticks uint8 
 type cluster struct {
 	cores  []*Core // nil: crashed
 	now    time.Duration
-	queue  []event
+	queue  []walkEvent
 	left   budget
 	spent  budget
 	alive  []uint64 // of each instance the epochs, as bits, in which it was alive by its own word
@@ -93,7 +93,7 @@ func (w *cluster) do(i int, f func(c *Core) *Output) {
 	out := f(c)
 	for _, s := range out.Sends {
 		for _, to := range s.To {
-			e := event{to: index(to)}
+			e := walkEvent{to: index(to)}
 			switch m := s.Msg.(type) {
 			case Vote:
 				e.in = VoteIn{m}
@@ -106,11 +106,11 @@ func (w *cluster) do(i int, f func(c *Core) *Output) {
 		}
 	}
 	for _, d := range out.Dials {
-		w.queue = append(w.queue, event{to: i, peer: index(d.Peer), probe: d.Probe})
+		w.queue = append(w.queue, walkEvent{to: i, peer: index(d.Peer), probe: d.Probe})
 	}
 	for _, d := range out.Contacts {
-		e := event{to: i, peer: index(d.Peer), exchange: true}
-		if !slices.ContainsFunc(w.queue, func(o event) bool { return o.exchange && o.to == e.to && o.peer == e.peer }) {
+		e := walkEvent{to: i, peer: index(d.Peer), exchange: true}
+		if !slices.ContainsFunc(w.queue, func(o walkEvent) bool { return o.exchange && o.to == e.to && o.peer == e.peer }) {
 			w.queue = append(w.queue, e)
 		}
 	}
@@ -125,7 +125,7 @@ func (w *cluster) step(i int, in Input) {
 }
 
 // deliver lets e arrive.
-func (w *cluster) deliver(e event) {
+func (w *cluster) deliver(e walkEvent) {
 	id := func(i int) ID { return firstID + ID(i) }
 	c, other := w.cores[e.to], (*Core)(nil)
 	if c == nil {
@@ -173,7 +173,7 @@ func (w *cluster) crash(i int) {
 	w.cores[i] = nil
 	for j, c := range w.cores {
 		if c != nil {
-			w.queue = append(w.queue, event{to: j, in: Broke{Peer: (firstID + ID(i))}})
+			w.queue = append(w.queue, walkEvent{to: j, in: Broke{Peer: (firstID + ID(i))}})
 		}
 	}
 }
@@ -209,7 +209,9 @@ func (w *cluster) actions(f func(what func() string, next *cluster) bool) {
 	say := func(s string) func() string { return func() string { return s } }
 	for k, e := range w.queue {
 		take := func(n *cluster) { n.queue = slices.Delete(n.queue, k, k+1) }
-		if e.in == nil && slices.ContainsFunc(w.queue[:k], func(o event) bool { return o.in == nil && o.to == e.to && o.peer == e.peer && o.exchange == e.exchange }) {
+		if e.in == nil && slices.ContainsFunc(w.queue[:k], func(o walkEvent) bool {
+			return o.in == nil && o.to == e.to && o.peer == e.peer && o.exchange == e.exchange
+		}) {
 			continue
 		}
 		lossy := uint8(0)
@@ -296,7 +298,7 @@ func (w *cluster) settleDown() error {
 		for i := range w.cores {
 			for j := range i {
 				if round < 2 && w.cores[i] != nil && w.cores[j] != nil {
-					w.deliver(event{to: i, peer: j, exchange: true})
+					w.deliver(walkEvent{to: i, peer: j, exchange: true})
 				}
 			}
 		}

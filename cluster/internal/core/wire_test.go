@@ -14,7 +14,6 @@ import (
 	"time"
 )
 
-
 func sampleRec() Rec {
 	return Rec{
 		ID: 0x0102030405060708, Prev: 7, Name: "web-1", Addr: netip.MustParseAddrPort("192.0.2.7:7946"),
