@@ -52,6 +52,7 @@ func (c *Core) takeTable(in Table) {
 	if first {
 		c.source = firstTable
 		if len(in.Recs) > directSends {
+			c.grow(len(in.Recs))
 			c.log(LogInfo, "many members joined", "count", len(in.Recs))
 		}
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -123,6 +124,19 @@ func (c *Core) moved(r *row, from, to State) {
 	case is && !was:
 		c.missing = insertByID(c.missing, r)
 	}
+}
+
+// grow makes room for n rows more at once.
+func (c *Core) grow(n int) {
+	c.rows, c.names, c.addrs = grown(c.rows, n), grown(c.names, n), grown(c.addrs, n)
+	c.byID, c.ring, c.touched = slices.Grow(c.byID, n), slices.Grow(c.ring, n), slices.Grow(c.touched, n)
+	c.out.Changes = slices.Grow(c.out.Changes, n)
+}
+
+func grown[K comparable](m map[K]*row, n int) map[K]*row {
+	out := make(map[K]*row, len(m)+n)
+	maps.Copy(out, m)
+	return out
 }
 
 // remove takes r out of the table.

@@ -575,15 +575,15 @@ func (c *Core) clone() *Core {
 	}
 	n.self = to(c.self)
 	n.ring, n.missing, n.partners, n.hot, n.touched = all(c.ring), all(c.missing), all(c.partners), all(c.hot), all(c.touched)
-	n.names, n.addrs, n.heirs = maps(c.names, to), maps(c.addrs, to), maps(c.heirs, all)
+	n.names, n.addrs, n.heirs = copied(c.names, to), copied(c.addrs, to), copied(c.heirs, all)
 	n.own.votes, n.own.lost = slices.Clone(c.own.votes), slices.Clone(c.own.lost)
 	t := &n.contacts
 	t.wanted, t.memory, t.order = slices.Clone(t.wanted), slices.Clone(t.memory), slices.Clone(t.order)
-	t.unknown = maps(t.unknown, func(u *unknown) *unknown { v := *u; return &v })
+	t.unknown = copied(t.unknown, func(u *unknown) *unknown { v := *u; return &v })
 	return &n
 }
 
-func maps[K comparable, V any](m map[K]V, f func(V) V) map[K]V {
+func copied[K comparable, V any](m map[K]V, f func(V) V) map[K]V {
 	n := make(map[K]V, len(m))
 	for k, v := range m {
 		n[k] = f(v)
