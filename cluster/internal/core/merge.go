@@ -68,8 +68,11 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 	case rec.Number > r.Rec.Number:
 		c.announced(r, rec.Number)
 	}
-	if r.hollow && rec.Epoch == r.Epoch {
-		c.fill(r, rec)
+	if rec.Epoch == r.Epoch {
+		if r.hollow {
+			c.fill(r, rec)
+		}
+		c.level(r, rec)
 	}
 	switch {
 	case !rec.worse(&r.Rec):
@@ -137,6 +140,14 @@ func (c *Core) adopt(r *row, rec *Rec) {
 		c.fill(r, rec)
 	}
 	c.handOn(r)
+}
+
+// level keeps the greater of two levels within an epoch: one may have come by a
+// vote, which does not carry it, and been passed on.
+func (c *Core) level(r *row, rec *Rec) {
+	if rec.Level > r.Level {
+		c.edit(r, func() { r.Level = rec.Level })
+	}
 }
 
 // fill takes over what an owner says of itself with a new epoch.

@@ -23,7 +23,6 @@ type row struct {
 	swimAsked bool
 	beat      uint64
 	beatAt    time.Duration
-	beatSent  uint64
 	number    uint64 // of body
 	body      []byte
 	data      any
@@ -32,7 +31,6 @@ type row struct {
 	votes     []vote
 	first     time.Duration // when the first crash vote of this doubt came
 	second    time.Duration // when the second accusation came
-	asked     bool          // the partners were asked in this doubt
 	pending   Rec           // a verdict of an exchange that waits for an answer
 	pendingAt time.Duration // 0: none
 	told      time.Duration // when it was last told that it is out
