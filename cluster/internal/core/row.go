@@ -227,7 +227,7 @@ func without(rows []*row, r *row) []*row {
 func (r *row) sum() uint64 {
 	x := uint64(r.ID)
 	x = mix(x ^ r.Epoch<<8 ^ uint64(r.State)<<4 ^ uint64(r.Cause))
-	return mix(x ^ r.Number)
+	return mix(x ^ r.Number<<8 ^ uint64(r.Level))
 }
 
 // edit changes r by f, and keeps all that is counted in step.

@@ -50,7 +50,6 @@ type scenario struct {
 	marked int
 	missed []string
 	bars   []barTime // what each bar took
-	onBar  func(line string, took time.Duration, ok bool)
 }
 
 type barTime struct {

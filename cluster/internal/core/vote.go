@@ -263,7 +263,7 @@ func (c *Core) judgeSwim(r *row, t tally) {
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
 	case c.now-r.swimAt < askWait:
-	case t.hear == 0 && t.noRoute == 0 && (t.witness > 0 || t.all == 1 && t.accuse == 1) && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+	case t.hear == 0 && t.noRoute == 0 && (t.witness > 0 || t.all == 1 && t.accuse == 1) && (r.Level == 0 && !r.ownWord() || c.now-r.beatAt >= unheardFor):
 		c.verdict(r, Failed, Unreachable)
 	case c.now-r.swimAt >= askAgain:
 		r.swimAt = c.now
