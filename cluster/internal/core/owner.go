@@ -89,9 +89,6 @@ func (c *Core) told(rec *Rec, from ID) {
 	if rec.Number > s.Rec.Number { // somebody numbered a record in this peer's name
 		c.number(rec.Number + 1)
 	}
-	if rec.Epoch == s.Epoch {
-		c.level(s, rec) // as everybody has it; the next epoch brings the true one
-	}
 	if !rec.worse(&s.Rec) {
 		if from != 0 && rec.Epoch < s.Epoch && rec.State > Alive {
 			c.send([]ID{from}, News{From: s.ID, Recs: []Rec{c.export(s)}})
