@@ -58,7 +58,8 @@ func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
 	return out
 }
 
-// Forget drops a member that is failed or left, here only.
+// Forget drops a member that is failed, left or remembered and not seen, for the
+// whole cluster.
 func (a *Agent) Forget(name string) error {
 	switch err := a.cluster.Forget(name); {
 	case errors.Is(err, cluster.ErrUnknown):
