@@ -296,6 +296,18 @@ type JoinError struct {
 	Error string `json:"error"`
 }
 
+// Forgotten answers POST /v1/members/{name}/forget.
+type Forgotten struct {
+	Name  string `json:"name"`
+	Scope string `json:"scope"` // ScopeCluster or ScopeAgent
+}
+
+// Scopes say who has forgotten a member.
+const (
+	ScopeCluster = "cluster" // every peer
+	ScopeAgent   = "agent"   // the agent that was asked: it remembered a peer of an earlier run that it had not seen since
+)
+
 // Problem is an error of the HTTP endpoint (RFC 9457, application/problem+json).
 type Problem struct {
 	Type   string `json:"type"` // urn:peer:error:…, the stable key
