@@ -269,7 +269,7 @@ func (e endpoint) describe() string {
 	var out []string
 	switch m := e.member; {
 	case m.State != cluster.Alive:
-		out = append(out, strings.TrimSuffix(string(m.State)+", "+string(m.Cause), ", "))
+		out = append(out, api.StateText(string(m.State), string(m.Cause), m.Addr.String()))
 	case m.Shadowed:
 		out = append(out, "another live peer has its name")
 	}

@@ -118,10 +118,7 @@ func memberText(e cluster.Event) string {
 	case cluster.Returned:
 		return m.Name + " is back"
 	case cluster.Overdue:
-		if m.Cause == cluster.CauseUnreachable {
-			return m.Name + " refuses this peer and is out of rotation"
-		}
-		return m.Name + " is overdue and out of rotation"
+		return m.Name + " is out of rotation: " + api.CauseText(string(m.State), string(m.Cause), m.Addr.String())
 	case cluster.Fell:
 		return fmt.Sprintf("%s failed: %s", m.Name, m.Cause)
 	case cluster.Departed:

@@ -14,3 +14,11 @@ func KeptServices(disk cluster.FS, dir string) []cluster.Service {
 	_ = r.save()
 	return r.announced()
 }
+
+// The rules of the status, which need no agent.
+var (
+	Verdict     = verdict
+	CheckJoined = checkJoined
+	NameCase    = nameCase
+	Unseen      = unseen
+)

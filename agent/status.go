@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,20 +25,22 @@ func (a *Agent) Status(context.Context) api.Status {
 			Name: a.cfg.Name, Instance: self.Instance.String(), Addr: self.Addr.String(), HTTPAddr: a.HTTPAddr(),
 			Version: a.cfg.Version, PID: os.Getpid(), Mode: string(a.cfg.Mode),
 			StartedAt: a.started.UTC(), State: a.phase.Load().(string),
+			Trouble: string(cs.Trouble), DampedMS: cs.Damped.Milliseconds(), LogLinesDropped: a.logDropped(cs),
 		},
 		Cluster: api.StatusCluster{
 			Label: cs.Label, Alive: v.Count(cluster.Alive), Suspect: v.Count(cluster.Suspect),
 			Failed: v.Count(cluster.Failed), Left: v.Count(cluster.Left),
 			HealthScore: cs.HealthScore, Encrypted: cs.Encrypted, KeyFingerprint: cs.KeyFingerprint,
 			HeartbeatLimitMS: cs.HeartbeatLimit.Milliseconds(), HeartbeatMaxAgeMS: cs.HeartbeatMax.Milliseconds(),
-			Seeds: []api.StatusSeed{},
+			Seeds: []api.StatusSeed{}, Unseen: unseen(cs.Unseen, a.started.UTC()), TableEntries: cs.TableEntries,
+			Suspicions: cs.Suspicions, Flaps: cs.Flaps, Stalls: cs.Stalls, StalledMS: cs.StalledFor.Milliseconds(),
 		},
 		Selector: api.StatusSelector{Eligible: a.selector.Len()},
 		Locks:    a.lockStatus(),
 		Events:   a.events.bounds(),
 		Warnings: a.warnings(v, cs),
 	}
-	s.Cluster.Size = s.Cluster.Alive + s.Cluster.Suspect + s.Cluster.Failed
+	s.Cluster.Size = s.Cluster.Alive + s.Cluster.Suspect + s.Cluster.Failed + len(s.Cluster.Unseen)
 	for _, seed := range cs.Seeds {
 		out := api.StatusSeed{Addr: seed.Addr}
 		if !seed.LastOK.IsZero() {
@@ -49,47 +52,20 @@ func (a *Agent) Status(context.Context) api.Status {
 		}
 		s.Cluster.Seeds = append(s.Cluster.Seeds, out)
 	}
-	_, s.Checks = a.Ready()
-	s.Verdict = a.verdict(s, v)
+	s.Checks = a.checkReady(v, cs)
+	s.Verdict = verdict(s, v, time.Now())
 	return s
 }
 
-// verdict puts s into one sentence, worst first.
-func (a *Agent) verdict(s api.Status, v *cluster.View) api.Verdict {
-	out := api.Verdict{Reasons: []string{}}
-	now := time.Now()
-	for _, m := range v.Members {
-		switch {
-		case m.State == cluster.Failed:
-			out.Reasons = append(out.Reasons, fmt.Sprintf("%s failed (%s) for %s", m.Name, m.Cause, brief(now.Sub(m.Since))))
-		case m.State == cluster.Suspect:
-			out.Reasons = append(out.Reasons, fmt.Sprintf("%s suspect (%s) for %s", m.Name, m.Cause, brief(now.Sub(m.Since))))
-		case m.Shadowed:
-			out.Reasons = append(out.Reasons, fmt.Sprintf("%s runs twice, also at %s", m.Name, m.Addr))
+// unseen draws those of remembered that had not left, sorted by name.
+func unseen(remembered []cluster.Remembered, since time.Time) []api.StatusUnseen {
+	out := []api.StatusUnseen{}
+	for _, r := range remembered {
+		if !r.Left {
+			out = append(out, api.StatusUnseen{Name: r.Name, Addr: r.Addr.String(), AbsentMS: r.Absent.Milliseconds(), Since: since})
 		}
 	}
-	for _, c := range s.Checks {
-		if c.Status != "pass" {
-			out.Reasons = append(out.Reasons, c.Text)
-		}
-	}
-	out.OK = len(out.Reasons) == 0
-	parts := []string{fmt.Sprintf("%d of %d peers alive", s.Cluster.Alive, s.Cluster.Size)}
-	if s.Cluster.Size == 1 {
-		parts[0] = "alone: 1 peer alive"
-	}
-	const most = 3
-	parts = append(parts, out.Reasons[:min(most, len(out.Reasons))]...)
-	if more := len(out.Reasons) - most; more > 0 {
-		parts = append(parts, fmt.Sprintf("and %d more", more))
-	}
-	switch {
-	case s.Locks.Backend.Kind == "none":
-		parts = append(parts, "no locks")
-	case s.Locks.Backend.Up:
-		parts = append(parts, "locks ok")
-	}
-	out.Text = strings.Join(parts, "; ")
+	slices.SortFunc(out, func(a, b api.StatusUnseen) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -134,6 +110,7 @@ func (a *Agent) warnings(v *cluster.View, cs cluster.Stats) []api.Warning {
 			})
 		}
 	}
+	out = append(out, nameCase(v)...)
 	if a.cfg.Mode == ModeDev {
 		out = append(out, api.Warning{
 			Code: "dev", Text: "a development cluster: all peers and an embedded Redis in one process, all in memory",
@@ -149,6 +126,29 @@ func (a *Agent) warnings(v *cluster.View, cs cluster.Stats) []api.Warning {
 	return out
 }
 
+// nameCase warns of live members whose names differ in case only.
+func nameCase(v *cluster.View) (out []api.Warning) {
+	first := map[string]string{}
+	for _, m := range v.Members {
+		if m.State != cluster.Alive && m.State != cluster.Suspect {
+			continue
+		}
+		key := strings.ToLower(m.Name)
+		other, ok := first[key]
+		if !ok {
+			first[key] = m.Name
+			continue
+		}
+		if other != m.Name {
+			out = append(out, api.Warning{
+				Code: "name_case", Text: fmt.Sprintf("the names of the live peers %s and %s differ in case only, and DNS takes them for one", other, m.Name),
+				Fix: "give one of them another --name and restart it",
+			})
+		}
+	}
+	return out
+}
+
 // logDropped returns how many lines of the log nobody will read.
 func (a *Agent) logDropped(cs cluster.Stats) uint64 {
 	n := cs.LogDropped
@@ -156,67 +156,6 @@ func (a *Agent) logDropped(cs cluster.Stats) uint64 {
 		n += f()
 	}
 	return n
-}
-
-// Ready says whether this agent should get work, and check by check why.
-func (a *Agent) Ready() (bool, []api.Check) {
-	var checks []api.Check
-	add := func(name, status, text string) {
-		checks = append(checks, api.Check{Name: name, Status: status, Text: text})
-	}
-
-	cs := a.cluster.Stats()
-	switch phase := a.phase.Load().(string); {
-	case phase != "alive":
-		add("gossip", "fail", "this peer is "+phase)
-	case cs.CutOff:
-		add("gossip", "warn", "no partner answers: this peer is cut off, or the last one")
-	case cs.UDPBlocked:
-		add("gossip", "warn", "degraded: peers answer by TCP but none by UDP")
-	default:
-		add("gossip", "pass", "gossip is up at "+a.GossipAddr())
-	}
-
-	answered := 0
-	lastErr := ""
-	for _, s := range cs.Seeds {
-		if s.Err == nil && !s.LastOK.IsZero() {
-			answered++
-		} else if s.Err != nil {
-			lastErr = oneLine(s.Err)
-		}
-	}
-	switch n := len(cs.Seeds); {
-	case n == 0 && !cs.Joined:
-		add("joined", "pass", "alone, and told of no seeds")
-	case cs.Joined || answered > 0:
-		add("joined", "pass", fmt.Sprintf("%d peers known", len(a.cluster.View().Members)))
-	case lastErr == "":
-		add("joined", "fail", fmt.Sprintf("none of %d seeds has answered yet", n))
-	default:
-		add("joined", "fail", fmt.Sprintf("none of %d seeds answers: %s", n, lastErr))
-	}
-
-	if a.locks == nil {
-		add("redis", "pass", "no Redis is configured, so there are no locks")
-	} else if st := a.locks.Stats(); st.Up {
-		add("redis", "pass", "Redis answers at "+st.Addr)
-	} else {
-		status, text := "warn", "locks do not work: Redis "+st.Addr+" has not answered yet"
-		if st.LastError != nil {
-			text = "locks do not work: " + oneLine(st.LastError)
-		}
-		if a.cfg.Ready.RequireRedis {
-			status = "fail"
-		}
-		add("redis", status, text)
-	}
-
-	ready := true
-	for _, c := range checks {
-		ready = ready && c.Status != "fail"
-	}
-	return ready, checks
 }
 
 // Live says whether this process should be restarted; no peer and no Redis
@@ -233,19 +172,4 @@ func millis(d time.Duration) *float64 {
 	}
 	ms := float64(d.Microseconds()) / 1000
 	return &ms
-}
-
-// brief writes d as a person says it: 450ms, 12s, 3m, 5h, 2d.
-func brief(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return fmt.Sprintf("%dms", max(d, 0).Milliseconds())
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }

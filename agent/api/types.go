@@ -33,7 +33,7 @@ type Member struct {
 	Addr           string            `json:"addr"`     // gossip address, host:port
 	Self           bool              `json:"self"`
 	State          string            `json:"state"` // alive, suspect, failed, left
-	Cause          string            `json:"cause"` // "" or overdue, unreachable, crashed, left, conflict
+	Cause          string            `json:"cause"` // "" or one of the Cause constants
 	Since          time.Time         `json:"since"`
 	HeartbeatAgeMS int64             `json:"heartbeat_age_ms"`
 	RTTMS          *float64          `json:"rtt_ms"` // null until measured
@@ -135,12 +135,16 @@ type StatusNode struct {
 	Mode      string    `json:"mode"` // agent, or dev: many agents and an embedded Redis in one process
 	StartedAt time.Time `json:"started_at"`
 	State     string    `json:"state"` // starting, alive, leaving, left
+
+	Trouble         string `json:"trouble"`           // what is wrong with this peer: "" or one of the Cause constants
+	DampedMS        int64  `json:"damped_ms"`         // for how long all must be well before it is back in rotation
+	LogLinesDropped uint64 `json:"log_lines_dropped"` // lines of the log that nobody took
 }
 
 // StatusCluster counts the members and tells how the gossip does.
 type StatusCluster struct {
 	Label             string       `json:"label"`
-	Size              int          `json:"size"` // alive + suspect + failed
+	Size              int          `json:"size"` // alive + suspect + failed + unseen
 	Alive             int          `json:"alive"`
 	Suspect           int          `json:"suspect"`
 	Failed            int          `json:"failed"`
@@ -151,6 +155,23 @@ type StatusCluster struct {
 	HeartbeatLimitMS  int64        `json:"heartbeat_limit_ms"`   // older than this is overdue
 	HeartbeatMaxAgeMS int64        `json:"heartbeat_max_age_ms"` // of the alive members
 	Seeds             []StatusSeed `json:"seeds"`
+
+	// Unseen are the members of an earlier run that were not seen since this start
+	// and had not left, sorted by name. GET /v1/members does not have them.
+	Unseen       []StatusUnseen `json:"unseen"`
+	Suspicions   uint64         `json:"suspicions"`    // how often a member left rotation, as seen here
+	Flaps        uint64         `json:"flaps"`         // how often one came back
+	Stalls       uint64         `json:"stalls"`        // how often this process was held up for a second or more
+	StalledMS    int64          `json:"stalled_ms"`    // altogether
+	TableEntries int            `json:"table_entries"` // instances known, the departed included
+}
+
+// StatusUnseen is a member of an earlier run that was not seen since this start.
+type StatusUnseen struct {
+	Name     string    `json:"name"`
+	Addr     string    `json:"addr"`      // where it was
+	AbsentMS int64     `json:"absent_ms"` // for how long this agent ran without seeing it, earlier runs included
+	Since    time.Time `json:"since"`     // the start of this agent
 }
 
 // StatusSeed is one address given by --join.
@@ -274,6 +295,18 @@ type JoinError struct {
 	Addr  string `json:"addr"`
 	Error string `json:"error"`
 }
+
+// Forgotten answers POST /v1/members/{name}/forget.
+type Forgotten struct {
+	Name  string `json:"name"`
+	Scope string `json:"scope"` // ScopeCluster or ScopeAgent
+}
+
+// Scopes say who has forgotten a member.
+const (
+	ScopeCluster = "cluster" // every peer
+	ScopeAgent   = "agent"   // the agent that was asked: it remembered a peer of an earlier run that it had not seen since
+)
 
 // Problem is an error of the HTTP endpoint (RFC 9457, application/problem+json).
 type Problem struct {

@@ -80,11 +80,12 @@ func (s *Server) serveForget(w http.ResponseWriter, r *http.Request, _ query) {
 		writeProblem(w, r, p)
 		return
 	}
-	if err := s.agent.Forget(r.PathValue("name")); err != nil {
+	f, err := s.agent.Forget(r.PathValue("name"))
+	if err != nil {
 		writeProblem(w, r, asProblem(err, http.StatusConflict, "not-possible", "see /v1/members for who is known"))
 		return
 	}
-	writeJSON(w, r, struct{}{})
+	writeJSON(w, r, f)
 }
 
 func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request, _ query) {

@@ -49,6 +49,7 @@ func tidyStatus(s api.Status) api.Status {
 	s.Schema = cmp.Or(s.Schema, api.SchemaStatus)
 	s.Verdict.Reasons = orEmpty(s.Verdict.Reasons)
 	s.Cluster.Seeds = orEmpty(s.Cluster.Seeds)
+	s.Cluster.Unseen = orEmpty(s.Cluster.Unseen)
 	s.Checks = orEmpty(s.Checks)
 	s.Warnings = orEmpty(s.Warnings)
 	return s

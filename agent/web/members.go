@@ -15,6 +15,24 @@ type Members struct {
 	Total string   `json:"total"`
 	Alone bool     `json:"alone"` // nobody but this agent
 	Rows  []Member `json:"rows"`  // those that need a look first
+
+	Unseen []Unseen `json:"unseen"` // remembered, and not seen since this start
+}
+
+// Unseen is a member of an earlier run that was not seen since this start.
+type Unseen struct {
+	Key  string `json:"key"`
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+func unseen(us []api.StatusUnseen) []Unseen {
+	out := make([]Unseen, len(us))
+	for i, u := range us {
+		absent := span(time.Duration(u.AbsentMS) * time.Millisecond)
+		out[i] = Unseen{Key: key(i, u.Name), Name: plain(u.Name), Text: plain("at " + u.Addr + ", absent for " + absent)}
+	}
+	return out
 }
 
 // Member is one row. The numbers beside the words are for sorting and for bars.
@@ -52,7 +70,7 @@ type Tag struct {
 var rank = map[string]int{"failed": 0, "suspect": 1, "alive": 2, "left": 3}
 
 func members(ms api.Members, st api.Status, now time.Time) Members {
-	out := Members{Total: plural(len(ms.Members), "member"), Alone: len(ms.Members) <= 1, Rows: make([]Member, 0, len(ms.Members))}
+	out := Members{Total: plural(len(ms.Members), "member"), Alone: len(ms.Members)+len(st.Cluster.Unseen) <= 1, Rows: make([]Member, 0, len(ms.Members)), Unseen: unseen(st.Cluster.Unseen)}
 	for _, m := range ms.Members {
 		out.Rows = append(out.Rows, member(m, st, now))
 	}
@@ -69,7 +87,7 @@ func member(m api.Member, st api.Status, now time.Time) Member {
 		Link:     pathOf("/v1/members", m.Name),
 		Self:     m.Self,
 		State:    plain(m.State),
-		Cause:    plain(m.Cause),
+		Cause:    plain(api.CauseText(m.State, m.Cause, m.Addr)),
 		Held:     m.State == "alive" && !m.Eligible,
 		Since:    Moment{ISO: m.Since.UTC().Format(time.RFC3339), Text: span(now.Sub(m.Since))},
 		SinceS:   strconv.FormatInt(int64(now.Sub(m.Since)/time.Second), 10),
@@ -84,9 +102,6 @@ func member(m api.Member, st api.Status, now time.Time) Member {
 		AgeMS:    "-1",
 		RTTMS:    "-1",
 		LimitMS:  strconv.FormatInt(max(st.Cluster.HeartbeatLimitMS, 1), 10),
-	}
-	if r.Cause == r.State {
-		r.Cause = ""
 	}
 	if !m.Self && m.State != "left" {
 		r.Age = span(time.Duration(m.HeartbeatAgeMS) * time.Millisecond)

@@ -143,6 +143,9 @@ func counts(c api.StatusCluster) []Count {
 	}{{"alive", c.Alive}, {"suspect", c.Suspect}, {"failed", c.Failed}, {"left", c.Left}} {
 		out = append(out, Count{Key: n.state, State: n.state, N: strconv.Itoa(n.n), Zero: n.n == 0})
 	}
+	if n := len(c.Unseen); n > 0 {
+		out = append(out, Count{Key: "unseen", State: "not seen", N: strconv.Itoa(n)})
+	}
 	return out
 }
 

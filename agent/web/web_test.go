@@ -28,7 +28,7 @@ func snapshot(s string) web.Snapshot {
 			AsOf:     asOf,
 			Verdict:  api.Verdict{Text: s, Reasons: []string{s}},
 			Node:     api.StatusNode{Name: s, Instance: s, Addr: s, HTTPAddr: s, Version: s, Mode: "dev", State: s, StartedAt: ago},
-			Cluster:  api.StatusCluster{Label: s, Size: 3, Alive: 1, Encrypted: true, KeyFingerprint: s, Seeds: []api.StatusSeed{{Addr: s, LastError: s}, {Addr: s, LastOKAt: &ago}}},
+			Cluster:  api.StatusCluster{Label: s, Size: 3, Alive: 1, Encrypted: true, KeyFingerprint: s, Seeds: []api.StatusSeed{{Addr: s, LastError: s}, {Addr: s, LastOKAt: &ago}}, Unseen: []api.StatusUnseen{{Name: s, Addr: s, AbsentMS: 3000, Since: ago}}},
 			Locks:    api.StatusLocks{Backend: api.LockBackend{Kind: "redis", Addr: s, LastError: s, LatencyMS: &ms}},
 			Checks:   []api.Check{{Name: s, Status: s, Text: s}},
 			Warnings: []api.Warning{{Code: s, Text: s, Fix: s}},
@@ -131,6 +131,8 @@ func TestViewOfMembers(t *testing.T) {
 		{Name: "a", State: "alive", Self: true, Eligible: true, Version: "1.0", HeartbeatAgeMS: 5, RTTMS: &ms, Since: asOf.Add(-75 * time.Second)},
 		{Name: "c", State: "suspect", Cause: "overdue", HeartbeatAgeMS: 2500, Version: "1.0"},
 		{Name: "b", State: "alive", Eligible: false, Cause: "conflict", Version: "1.1", HeartbeatAgeMS: 300, RTTMS: &ms},
+		{Name: "d", State: "suspect", Cause: "unreachable", Addr: "10.0.0.4:7946", HeartbeatAgeMS: 300},
+		{Name: "e", State: "suspect", Cause: "deaf", HeartbeatAgeMS: 300},
 		{Name: "y", State: "failed", Cause: "crashed", HeartbeatAgeMS: 61000},
 	}
 	var got strings.Builder
@@ -139,12 +141,33 @@ func TestViewOfMembers(t *testing.T) {
 	}
 	const want = `y failed cause=crashed self=false skew=false held=false beats=false age=1 min 1 s rtt=–
 c suspect cause=overdue self=false skew=false held=false beats=true age=2.5 s rtt=–
+d suspect cause=unreachable at 10.0.0.4:7946 self=false skew=false held=false beats=true age=0.3 s rtt=–
+e suspect cause=hears nobody self=false skew=false held=false beats=true age=0.3 s rtt=–
 a alive cause= self=true skew=false held=false beats=false age=– rtt=–
 b alive cause=conflict self=false skew=true held=true beats=true age=0.3 s rtt=1.5 s
 z left cause= self=false skew=false held=false beats=false age=– rtt=–
 `
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
+}
+
+// Members of an earlier run that are missing are counted, named and told how to be
+// dropped.
+func TestViewOfTheUnseen(t *testing.T) {
+	s := snapshot("x")
+	s.Members.Members = s.Members.Members[:1]
+	s.Status.Cluster.Unseen = []api.StatusUnseen{{Name: "n4", Addr: "10.0.0.4:7946", AbsentMS: 75000}}
+	v := web.NewView(s)
+	if c := v.Counts[len(v.Counts)-1]; c.State != "not seen" || c.N != "1" || v.Members.Alone {
+		t.Errorf("counts %+v, alone %v", v.Counts, v.Members.Alone)
+	}
+	if page := visible(render(t, s)); !strings.Contains(page, "n4 at 10.0.0.4:7946, absent for 1 min 15 s") || !strings.Contains(page, "peer forget NAME") {
+		t.Error("n4 is not on the page")
+	}
+	s.Status.Cluster.Unseen = nil
+	if v := web.NewView(s); len(v.Counts) != 4 || v.Members.Unseen == nil || len(v.Members.Unseen) != 0 {
+		t.Errorf("nobody is missing: %+v, %+v", v.Counts, v.Members.Unseen)
 	}
 }
 

@@ -111,6 +111,8 @@ func codeOfProblem(p *api.Problem) int {
 		return exitUnavailable
 	case api.KindNoRedis:
 		return exitConfig
+	case api.KindLiving:
+		return exitRefused
 	}
 	switch p.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest:

@@ -23,10 +23,15 @@ func membersVerb() *verb {
 		short: "who is in the cluster, as this agent sees it",
 		long: `
 Lists the members of the cluster, sorted by name. alive: heard from in time.
-suspect: overdue, not handed out, may come back. failed: gone without a word.
-left: said goodbye. HEARTBEAT is the age of the newest sign of life that is known
-here; * marks the agent that is asked. --wide shows services too, with their health
-when it is not passing.
+suspect: not handed out, may come back. failed: gone without a word. left: said
+goodbye. The cause stands behind the state: overdue and unreachable are the word
+of others; stalled, lossy, mute and deaf are the member's own (it was held up,
+loses packets, is not heard, hears nobody). --wide says it in words. Members of an
+earlier run that were not seen since this agent's start are in peer status.
+
+HEARTBEAT is the age of the newest sign of life that is known here; * marks the
+agent that is asked. --wide shows services too, with their health when it is not
+passing.
 
 NAME may hold * and ?. With -o json it is the body of GET /v1/members, unchanged.`,
 		examples: `
@@ -112,7 +117,10 @@ func drawMembers(t *table, m api.Members, wide bool) {
 		if mm.Self {
 			name += " *"
 		}
-		if mm.Cause != "" && mm.Cause != mm.State {
+		switch {
+		case wide:
+			state = api.StateText(mm.State, mm.Cause, mm.Addr)
+		case mm.Cause != "" && mm.Cause != mm.State:
 			state += " (" + mm.Cause + ")"
 		}
 		beat := shortMS(mm.HeartbeatAgeMS)

@@ -17,8 +17,10 @@ func statusVerb() *verb {
 		long: `
 Prints the agent's verdict in one sentence, what speaks against it, and the
 numbers behind it: its own node, the cluster as it sees it, the shared Redis,
-the checks of its readiness, and warnings with the way to mend them. The status
-page and the metrics draw from the same picture.
+the checks of its readiness, and warnings with the way to mend them. Members that
+it remembers from an earlier run and has not seen since its start count in the
+size, and the verdict is not ok until they are back, have left or are forgotten.
+The status page and the metrics draw from the same picture.
 
 With -o json it is the body of GET /v1/status, unchanged.`,
 		examples: `
@@ -86,6 +88,8 @@ func drawStatus(t *table, s api.Status, wide bool) {
 	t.add(styleNone, "node", fmt.Sprintf("%s at %s, %s, up %s, peer %s",
 		s.Node.Name, s.Node.Addr, s.Node.State, short(s.AsOf.Sub(s.Node.StartedAt)), s.Node.Version))
 	if wide {
+		t.add(styleNone, "history", fmt.Sprintf("%d suspicions, %d returns, %d stalls of %s in all, %d instances in the table",
+			s.Cluster.Suspicions, s.Cluster.Flaps, s.Cluster.Stalls, shortMS(s.Cluster.StalledMS), s.Cluster.TableEntries))
 		t.add(styleNone, "instance", fmt.Sprintf("%s, pid %d, page http://%s/", s.Node.Instance, s.Node.PID, s.Node.HTTPAddr))
 	}
 	cl := s.Cluster
@@ -96,8 +100,13 @@ func drawStatus(t *table, s api.Status, wide bool) {
 			secret += " (key " + cl.KeyFingerprint + ")"
 		}
 	}
-	t.add(styleNone, "cluster", fmt.Sprintf("%s: %d alive, %d suspect, %d failed, %d left; %d in rotation; %s",
-		cl.Label, cl.Alive, cl.Suspect, cl.Failed, cl.Left, s.Selector.Eligible, secret))
+	missing := ""
+	if n := len(cl.Unseen); n > 0 {
+		missing = fmt.Sprintf(", %d not seen", n)
+	}
+	t.add(styleNone, "cluster", fmt.Sprintf("%s: %d alive, %d suspect, %d failed, %d left%s; %d in rotation; %s",
+		cl.Label, cl.Alive, cl.Suspect, cl.Failed, cl.Left, missing, s.Selector.Eligible, secret))
+	drawUnseen(t, cl.Unseen, wide)
 	for _, seed := range cl.Seeds {
 		switch {
 		case seed.LastError != "":
@@ -119,6 +128,22 @@ func drawStatus(t *table, s api.Status, wide bool) {
 	}
 	if wide {
 		t.add(styleNone, "events", fmt.Sprintf("%d, the last %d kept; as of %s", s.Events.Seq, s.Events.Seq-s.Events.Oldest+1, s.AsOf.Format(time.RFC3339)))
+	}
+}
+
+// unseenShown is how many of the unseen are listed; -o wide lists all.
+const unseenShown = 10
+
+func drawUnseen(t *table, unseen []api.StatusUnseen, wide bool) {
+	for i, u := range unseen {
+		if i == unseenShown && !wide {
+			t.add(styleWarn, "not seen", fmt.Sprintf("and %d more; -o wide lists all", len(unseen)-i))
+			break
+		}
+		t.add(styleWarn, "not seen", fmt.Sprintf("%s at %s, absent for %s", u.Name, u.Addr, shortMS(u.AbsentMS)))
+	}
+	if len(unseen) > 0 {
+		t.add(styleNone, "fix", "start them, or drop those that will not come back with `peer forget NAME`")
 	}
 }
 
