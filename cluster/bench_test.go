@@ -20,20 +20,32 @@ func perSize(b *testing.B, f func(b *testing.B, n int)) {
 }
 
 // BenchmarkOneEvent is one announcement to the View that shows it, with a View of
-// its own: a large cluster puts several into one.
-func BenchmarkOneEvent(b *testing.B) {
+// its own each time. A large cluster puts several into one: see publishGap.
+func BenchmarkOneEvent(b *testing.B) { benchEvents(b, 1) }
+
+// BenchmarkEvents is one announcement of 50 that one View shows.
+func BenchmarkEvents(b *testing.B) { benchEvents(b, 50) }
+
+func benchEvents(b *testing.B, together int) {
 	perSize(b, func(b *testing.B, n int) {
 		c := stillOf(b, n)
-		rec := stillRec(n / 2)
+		recs := make([]core.Rec, together)
+		for i := range recs {
+			recs[i] = stillRec(1 + i*(n-1)/together)
+		}
+		k := 0
 		for b.Loop() {
+			rec := &recs[k%together]
 			if rec.State == core.Alive {
 				rec.State, rec.Cause = core.Failed, core.Crashed
 			} else {
 				rec.Epoch, rec.State, rec.Cause = rec.Epoch+1, core.Alive, core.NoCause
 			}
-			c.step(core.News{From: rec.ID, Recs: []core.Rec{rec}})
-			c.settle()
-			c.queue = c.queue[:0]
+			c.take(input{in: core.News{From: rec.ID, Recs: []core.Rec{*rec}}})
+			if k++; k%together == 0 {
+				c.settle()
+				c.queue = c.queue[:0]
+			}
 		}
 		if v := c.View(); len(v.Members) != n {
 			b.Fatalf("%d members, want %d", len(v.Members), n)
