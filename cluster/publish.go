@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/peerhq/peer/cluster/internal/core"
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // What the owner knows becomes visible here: first the View, then its events, so
@@ -71,7 +72,7 @@ func (c *Cluster) member(i core.Info) Member {
 	m := Member{
 		Name: i.Name, Instance: Instance(i.ID), Addr: i.Addr, Self: i.Self,
 		State: stateOf(i.Shown), Cause: causeOf(i.Shown, i.Why, i.Conflict), Since: c.started.Add(i.Since),
-		Version: i.Version, Shadowed: i.Shadowed, pulse: p, Tags: noTags,
+		Version: text.Safe(i.Version), Shadowed: i.Shadowed, pulse: p, Tags: noTags,
 	}
 	if r, ok := i.Data.(record); ok {
 		m.Services = r.Services
