@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,12 +42,10 @@ type Cluster struct {
 	logger  hclog.Logger
 	lines   *logQueue
 	started time.Time
-	self    atomic.Pointer[identity]
+	session atomic.Pointer[session]
 
-	ml         *memberlist.Memberlist
 	port       *port.Port
 	keys       *keys.Keyring
-	watch      *watch.Watcher
 	dir        *datadir.Dir
 	broadcasts *memberlist.TransmitLimitedQueue
 	out        *outbox
@@ -84,6 +82,8 @@ type Cluster struct {
 
 	wg sync.WaitGroup
 
+	moving sync.Mutex // held while the session changes, and when it ends
+
 	mu         sync.Mutex
 	cond       *sync.Cond // the queue or the View changed, or closed is set
 	queue      []Event
@@ -93,12 +93,6 @@ type Cluster struct {
 	saveErr    error // of the last write to the data dir
 	closed     bool
 	left       bool
-}
-
-// identity is who this peer is for now: its instance, and where it is reached.
-type identity struct {
-	instance Instance
-	addr     netip.AddrPort
 }
 
 // Start makes this host a member: it binds the gossip port, then runs. It
@@ -173,7 +167,7 @@ func (c *Cluster) open(inst Instance, remembered datadir.Contents, body []byte) 
 	c.port, err = port.Open(port.Config{
 		Network: c.cfg.Network, Bind: bind, Label: c.cfg.Label, Keys: c.keys,
 		MaxNodes: maxNodes, MaxFrame: maxRecord + 64,
-		Watch: func(conn net.Conn) { c.watch.Accept(conn) }, Stale: c.staleKey, Logger: c.logger.Named("memberlist"),
+		Watch: func(conn net.Conn) { c.session.Load().watch.Accept(conn) }, Stale: c.staleKey, Logger: c.logger.Named("memberlist"),
 	})
 	if err != nil {
 		return err
@@ -192,20 +186,21 @@ func (c *Cluster) open(inst Instance, remembered datadir.Contents, body []byte) 
 	}, c.now())
 	c.carryOut(c.core.First())
 	c.carryOut(c.core.Step(c.now(), c.memories(remembered)))
-	c.watch = watch.New(c.watchConfig(inst))
 	c.publish()
-	if c.ml, err = memberlist.Create(c.memberlistConfig(inst)); err != nil {
+	if err := c.begin(inst, c.advertised()); err != nil {
 		_ = c.port.Shutdown()
-		c.watch.Close()
-		return fmt.Errorf("start gossip: %w", err)
+		return err
 	}
 	c.port.Serve()
 	c.keys.Start()
 	c.wg.Go(c.own)
 	c.wg.Go(c.dispatch)
-	c.wg.Go(func() { c.out.run(c.ml.SendBestEffort) })
+	c.wg.Go(func() {
+		c.out.run(func(n *memberlist.Node, b []byte) error { return c.session.Load().ml.SendBestEffort(n, b) })
+	})
 	c.wg.Go(c.followSeeds)
 	c.wg.Go(c.keep)
+	c.wg.Go(c.followAddress)
 	return nil
 }
 
@@ -224,41 +219,14 @@ func (c *Cluster) introduce(inst Instance, bind netip.Addr) error {
 		number = c.port.Addr().Port()
 	}
 	addr := netip.AddrPortFrom(choice.Addr, number)
-	c.self.Store(&identity{inst, addr})
+	c.session.Store(&session{instance: inst, addr: addr})
 	if choice.Warning != "" {
-		c.warn("advertise", choice.Warning, "give --advertise the address at which others reach this host")
+		c.warn("advertise", choice.Warning, adviseAdvertise)
 	}
 	if len(c.cfg.Keys) == 0 && !addr.Addr().IsLoopback() {
 		c.warn("gossip_unencrypted", "gossip is not encrypted: whoever reaches "+addr.String()+" can forge members", "make a key with `peer keygen` and give it with --encrypt-file")
 	}
 	return nil
-}
-
-func (c *Cluster) advertised() netip.AddrPort { return c.self.Load().addr }
-func (c *Cluster) instance() Instance         { return c.self.Load().instance }
-
-func (c *Cluster) memberlistConfig(inst Instance) *memberlist.Config {
-	d := delegate{c}
-	m := memberlist.DefaultLANConfig() // LAN timing: the verdict stays as sure as it is
-	m.Name = nodeName(c.cfg.Name, inst)
-	m.Label = c.cfg.Label
-	m.Transport = c.port
-	m.BindAddr = c.advertised().Addr().String()
-	m.BindPort = int(c.advertised().Port())
-	m.AdvertiseAddr, m.AdvertisePort = m.BindAddr, m.BindPort
-	m.PushPullInterval = 0      // tables are exchanged when they differ
-	m.EnableCompression = false // LZW costs 78 KB of garbage a packet and our packets are small
-	m.Delegate, m.Events, m.Alive, m.Ping = d, d, d, d
-	m.Logger = c.port.Logger()
-	m.UDPBufferSize -= keys.Overhead // encryption is the port's
-	return m
-}
-
-func (c *Cluster) watchConfig(inst Instance) watch.Config {
-	return watch.Config{
-		Self: uint64(inst), Label: c.cfg.Label, Keys: c.keys.Secrets, Versions: [2]byte{wireMin, wireMax},
-		Dial: c.cfg.Network.Dial, Know: c.knows, On: c.evidence, Logger: c.logger.Named("watch"),
-	}
 }
 
 // knows says whether a watch stream from an instance may be kept.
@@ -268,6 +236,13 @@ func (c *Cluster) knows(id uint64) (known bool) {
 		known = ok && rec.State < core.Failed
 	})
 	return known
+}
+
+// unwarn takes a warning of the start back.
+func (c *Cluster) unwarn(code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.warnings = slices.DeleteFunc(c.warnings, func(w Warning) bool { return w.Code == code })
 }
 
 func (c *Cluster) warn(code, text, fix string) {
@@ -383,7 +358,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 		c.carryOut(k.Step(c.now(), core.Leave{}))
 		c.publish()
 	})
-	c.watch.Leave()
+	c.session.Load().watch.Leave()
 	c.out.flush()
 	if alone {
 		return nil
@@ -392,7 +367,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(d), time.Millisecond))
 	}
-	_ = c.ml.Leave(timeout) // a time-out means that the others leave as well
+	_ = c.session.Load().ml.Leave(timeout) // a time-out means that the others leave as well
 	return nil
 }
 
@@ -413,8 +388,9 @@ func (c *Cluster) Close() error {
 	var err error
 	if first {
 		c.keys.Close()
-		err = c.ml.Shutdown()
-		c.watch.Close()
+		c.moving.Lock()
+		err = c.end()
+		c.moving.Unlock()
 		c.out.close()
 	}
 	c.wg.Wait()

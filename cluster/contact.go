@@ -264,7 +264,7 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 	}
 	a := c.port.Attempt()
 	defer a.Done()
-	if _, err := c.ml.Join([]string{a.Name + "/" + addr.String()}); err != nil {
+	if _, err := c.session.Load().ml.Join([]string{a.Name + "/" + addr.String()}); err != nil {
 		return a.Explain(addr, err)
 	}
 	if stateOwner(a.State()) == c.instance() {

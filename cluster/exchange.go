@@ -203,7 +203,7 @@ func (c *Cluster) answerWant(w core.Want) {
 			}
 		})
 		for _, d := range to {
-			if err := c.ml.SendReliable(d.node(), frame); err != nil {
+			if err := c.session.Load().ml.SendReliable(d.node(), frame); err != nil {
 				c.logger.Debug("answer for a record", "member", d.name, "addr", d.addr.String(), "err", err)
 			}
 		}

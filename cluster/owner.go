@@ -91,7 +91,7 @@ func (c *Cluster) own() {
 				if beat += core.BeatEvery; beat < now {
 					beat = now + core.BeatEvery // held up: what was missed is not made up for
 				}
-				c.watch.Beat()
+				c.session.Load().watch.Beat()
 			}
 			c.carryOut(c.core.Step(now, core.Tick{Links: c.readLinks()}))
 		case <-c.publishAt:
@@ -115,7 +115,7 @@ func (c *Cluster) take(in input) {
 
 // readLinks returns the state of the watch streams, on the core's clock.
 func (c *Cluster) readLinks() []core.Link {
-	c.linksRead = c.watch.Links(c.linksRead[:0])
+	c.linksRead = c.session.Load().watch.Links(c.linksRead[:0])
 	c.links = c.links[:0]
 	for _, l := range c.linksRead {
 		heard := time.Duration(0)
@@ -144,13 +144,13 @@ func (c *Cluster) carryOut(out *core.Output) {
 		c.out.send(c.address(s.To), s.Gossip, c.encode(s.Msg), owner(s.Msg))
 	}
 	for _, d := range out.Dials {
-		c.watch.Dial(uint64(d.Peer), d.Addr, d.Probe)
+		c.session.Load().watch.Dial(uint64(d.Peer), d.Addr, d.Probe)
 	}
 	for _, cl := range out.Closes {
 		if cl.OnlyOut {
-			c.watch.HangOut(uint64(cl.Peer))
+			c.session.Load().watch.HangOut(uint64(cl.Peer))
 		} else {
-			c.watch.Hang(uint64(cl.Peer), watch.Goodbye)
+			c.session.Load().watch.Hang(uint64(cl.Peer), watch.Goodbye)
 		}
 	}
 	for _, t := range out.Contacts {

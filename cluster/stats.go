@@ -63,7 +63,7 @@ func (c *Cluster) Stats() Stats {
 	held := c.keys.Status()
 	s := Stats{
 		Label: c.cfg.Label, Encrypted: held.Encrypted, KeyFingerprint: held.Primary,
-		HealthScore: c.ml.GetHealthScore(), HeartbeatLimit: heartbeatLimit(len(v.Members)),
+		HealthScore: c.session.Load().ml.GetHealthScore(), HeartbeatLimit: heartbeatLimit(len(v.Members)),
 		Seeds:  c.seeds.stats(),
 		Stalls: uint64(c.stalls.Load()), StalledFor: time.Duration(c.stalledFor.Load()), LogDropped: c.lines.dropped.Load(),
 	}

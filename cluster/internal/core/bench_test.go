@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
+const firstID ID = 1_000
+
 // recOf returns the record of instance i: alive, with a name and an address of
 // its own.
 func recOf(i int) Rec {
 	var ip [4]byte
 	binary.BigEndian.PutUint32(ip[:], 10<<24|uint32(i))
 	return Rec{
-		ID: ID(1_000 + i), Name: fmt.Sprintf("host-%05d", i), Epoch: 1, State: Alive, Number: 1,
+		ID: firstID + ID(i), Name: fmt.Sprintf("host-%05d", i), Epoch: 1, State: Alive, Number: 1,
 		Addr: netip.AddrPortFrom(netip.AddrFrom4(ip), 7000), Version: "v1.2.3", WireMin: 1, WireMax: 1,
 	}
 }
@@ -164,7 +166,7 @@ func BenchmarkFarDeathAndReturn(b *testing.B) {
 		c, _, now := coreOf(n)
 		r := c.byID[n/2]
 		for r.watch != nil || r == c.self {
-			r = c.byID[(int(r.ID)-1_000+1)%n]
+			r = c.byID[(int(r.ID-firstID)+1)%n]
 		}
 		recs := []Rec{c.export(r)}
 		for b.Loop() {
@@ -212,12 +214,10 @@ func BenchmarkShown(b *testing.B) {
 	perSize(b, func(b *testing.B, n int) {
 		c, _, _ := coreOf(n)
 		for b.Loop() {
-			c.Shown(recOf0ID)
+			c.Shown(firstID)
 		}
 	})
 }
-
-const recOf0ID = ID(1_000)
 
 // BenchmarkOwnOutage is this peer that reads that it is suspect, and contradicts.
 func BenchmarkOwnOutage(b *testing.B) {

@@ -23,6 +23,7 @@ type contacts struct {
 	wait    time.Duration // between two exchanges
 	next    time.Duration
 	acked   time.Duration
+	blind   time.Duration // when tables are exchanged next without an answered ping
 }
 
 // memory is a peer of an earlier run that was not seen since.
@@ -197,11 +198,11 @@ func (c *Core) contactDue() {
 		}
 	}
 	t.wanted = t.wanted[:0]
-	if c.now-t.acked > blindAfter && c.now >= t.next { // no ping is answered: UDP may be blocked
+	if c.now-t.acked > blindAfter && c.now >= t.blind { // no ping is answered: UDP may be blocked
 		for _, r := range c.partners {
 			if c.hears(r) {
-				t.wait = exchangeMost
-				c.exchange(r)
+				t.blind = c.now + c.rng.jitter(blindEvery)
+				c.out.Contacts = append(c.out.Contacts, Contact{Peer: r.ID, Addr: r.Addr})
 				break
 			}
 		}

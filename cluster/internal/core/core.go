@@ -36,15 +36,16 @@ type Core struct {
 	expires time.Duration           // when the first of them is to be dropped
 	hash    uint64                  // of the table
 
-	partners  []*row // that share watch streams with this peer
-	ringMoved bool
-	hot       []*row // those that time alone may change
-	fetches   int    // records that were asked for in this tick
-	beatTurn  int    // the place in byID of the heartbeat that is sent on next
-	seq       uint64 // of votes
-	cutOff    bool
-	source    source
-	touched   []*row // names or addresses to settle after the input
+	partners   []*row // that share watch streams with this peer
+	ringMoved  bool
+	hot        []*row // those that time alone may change
+	fetches    int    // records that were asked for in this tick
+	beatTurn   int    // the place in byID of the heartbeat that is sent on next
+	seq        uint64 // of votes
+	cutOff     bool
+	source     source
+	retellings []retelling
+	touched    []*row // names or addresses to settle after the input
 
 	contacts contacts
 	stats    Stats
@@ -123,6 +124,8 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 		}
 	case SetRecord:
 		c.setRecord(in)
+	case Move:
+		c.move(in)
 	case Leave:
 		c.leave()
 	case Forget:
@@ -130,11 +133,10 @@ func (c *Core) Step(now time.Duration, in Input) *Output {
 	case Remembered:
 		c.contacts.remember(in.Peers)
 	}
-	c.settle()
-	c.source = announced
-	if c.ringMoved {
-		c.followRing()
+	for c.settle(); c.ringMoved; c.settle() {
+		c.followRing() // whoever is watched no more may be shown otherwise
 	}
+	c.source = announced
 	return &c.out
 }
 
@@ -159,6 +161,7 @@ func (c *Core) tick(links []Link) {
 	}
 	c.hot = slices.DeleteFunc(c.hot, func(r *row) bool { r.hot = r.doubtful() || r.fetch.due > 0; return !r.hot })
 	c.lookAtSelf()
+	c.retell()
 	c.contactDue()
 	if c.now >= c.expires || c.gone > maxGone {
 		c.sweep()

@@ -55,8 +55,13 @@ func (c *Core) takeTable(in Table) {
 			c.log(LogInfo, "many members joined", "count", len(in.Recs))
 		}
 	}
+	deaf := slices.ContainsFunc(in.Recs, func(r Rec) bool { return r.ID == in.From && r.State == Suspect && r.Cause == Deaf })
 	for i := range in.Recs {
-		c.merge(&in.Recs[i], in.Recs[i].ID == in.From, in.From)
+		rec := &in.Recs[i]
+		if deaf && rec.State == Alive && rec.ID != in.From && c.rows[rec.ID] == nil {
+			rec.State, rec.Cause = Suspect, Overdue // who hears nobody cannot vouch for anybody
+		}
+		c.merge(rec, rec.ID == in.From, in.From)
 	}
 	if first {
 		c.announceSelf()
@@ -83,7 +88,9 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch {
 			c.send([]ID{from}, News{From: c.self.ID, Recs: []Rec{c.export(r)}}) // it has missed that r raised its epoch
 		}
-	case fresh || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
+	case fresh && from != rec.ID && len(c.ring) > directSends && rec.State > Alive && c.mine(r).accuses():
+		c.announceWith(r, func() { c.adopt(r, rec) }) // the others count on this peer to tell its share
+	case fresh || rec.ownWord() || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
 		c.adopt(r, rec)
 		if len(r.votes) > 0 { // they overtook rec
 			c.judge(r)
@@ -157,7 +164,6 @@ func (c *Core) adopt(r *row, rec *Rec) {
 	if news {
 		c.updated(r)
 	}
-	c.handOn(r)
 }
 
 // voidEvidence forgets what was held against r before it raised its epoch.
@@ -166,7 +172,10 @@ func (c *Core) voidEvidence(r *row) {
 	r.first, r.second, r.pendingAt, r.told = 0, 0, 0, 0
 	r.swimAsked = false
 	if w := r.watch; w != nil {
-		if w.says.accuses() {
+		switch {
+		case w.says == NoRoute: // a new epoch does not make its address right
+			w.told = 0
+		case w.says.accuses():
 			w.says, w.heard = Nothing, 0
 		}
 		if w.heard == 0 {

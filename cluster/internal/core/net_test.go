@@ -18,7 +18,7 @@ const (
 	rtoFirst    = 200 * time.Millisecond
 	brokenAfter = 2500 * time.Millisecond // TCP_USER_TIMEOUT
 	synAgain    = time.Second
-	dialLimit   = 2 * time.Second
+	dialLimit   = 1500 * time.Millisecond
 )
 
 // passes says whether a packet gets from a to b now.
@@ -338,7 +338,11 @@ func (st *simStream) ended(i int) {
 	p := e.p
 	p.streams = withoutStream(p.streams, st)
 	if i == 0 && !st.done {
-		st.result(Refused)
+		if st.target.proc == nil { // a dial that is reset is tried again at once
+			st.result(Refused)
+		} else {
+			st.result(TimedOut)
+		}
 		return
 	}
 	if st.kind != watchStream || !e.up || e.bye {
@@ -361,7 +365,7 @@ func (p *simProc) streamTo(peer ID) *simStream {
 
 // read takes in a message at side j, in its process.
 func (st *simStream) read(j int, m simMsg) {
-	e, o := &st.ends[j], &st.ends[1-j]
+	e := &st.ends[j]
 	p := e.p
 	if e.closed && m.kind != 'f' {
 		return
@@ -418,7 +422,6 @@ func (st *simStream) read(j int, m simMsg) {
 			st.shut(j, true)
 		}
 	}
-	_ = o
 }
 
 // hear writes down that a byte came, and tells the core after a second of silence.
@@ -455,12 +458,12 @@ func (st *simStream) supersede(j int) {
 func (p *simProc) closePeer(cl Close) {
 	for _, st := range slices.Clone(p.streams) {
 		i := st.side(p)
-		if st.kind != watchStream {
+		up := st.ends[i].up
+		if st.kind == exchangeStream || st.kind == probeStream && up {
 			continue
 		}
-		up := st.ends[i].up
 		switch {
-		case !up && i == 0 && st.want == cl.Peer && !cl.OnlyOut:
+		case !up && i == 0 && st.want == cl.Peer && (!cl.OnlyOut || st.kind == watchStream):
 			st.done = true // nobody wants its result
 		case !up || st.ends[1-i].p.id != cl.Peer || cl.OnlyOut && i == 1:
 			continue
@@ -469,13 +472,12 @@ func (p *simProc) closePeer(cl Close) {
 	}
 }
 
-// beat sends a beat on every stream.
+// beat sends a beat on every stream that p dialled; the other end echoes it.
 func (p *simProc) beat() {
 	for _, st := range slices.Clone(p.streams) {
-		i := st.side(p)
-		if e := &st.ends[i]; st.kind == watchStream && e.up && !e.closed {
+		if e := &st.ends[0]; e.p == p && st.kind == watchStream && e.up && !e.closed && len(e.echoes) < 16 {
 			e.echoes = append(e.echoes, p.w.now)
-			st.write(i, simMsg{'b', nil})
+			st.write(0, simMsg{'b', nil})
 		}
 	}
 	p.w.after(BeatEvery, p.do(p.beat))
@@ -500,7 +502,7 @@ func (p *simProc) links() []Link {
 			continue
 		}
 		l := &out[at]
-		l.Heard, l.Pending, l.Out = max(l.Heard, e.heard), min(l.Pending, pending), l.Out || i == 0
+		l.Heard, l.Pending, l.Out = max(l.Heard, e.heard), max(l.Pending, pending), l.Out || i == 0
 	}
 	return out
 }

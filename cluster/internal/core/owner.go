@@ -19,6 +19,7 @@ type owner struct {
 	stalled  time.Duration // when it was last held up
 	denied   time.Duration // when it last contradicted that it is gone
 	votes    []vote        // the newest of each partner, on this peer
+	noRoute  bool          // its address cannot be dialled, as far as is known
 	lost     []ID          // whom it heard before it was cut off
 }
 
@@ -59,6 +60,8 @@ func (c *Core) accusedBy(v Vote) {
 	o.votes = append(o.votes, vote{v.From, v.Says, v.Epoch, v.Seq, c.now})
 	if v.Says.accuses() {
 		o.clean = c.now
+	} else {
+		o.noRoute = o.noRoute && v.Says != Hears // who hears it and could not dial it would say so
 	}
 }
 
@@ -112,10 +115,15 @@ func (c *Core) told(rec *Rec, from ID) {
 		c.raise(epoch, s.State, s.Cause)
 		return
 	}
+	noRoute := rec.State == Suspect && rec.Cause == Unreachable
 	if !o.out {
-		c.takenOut(rec.State == Suspect && rec.Cause == Unreachable)
+		c.takenOut()
 	}
+	o.noRoute = o.noRoute || noRoute
 	cause := max(rec.Cause, s.Cause)
+	if rec.State == Failed && o.trouble == Deaf && o.need == 0 {
+		return // it hears somebody again, and contradicts once and for all when it has come back
+	}
 	if rec.State == Failed {
 		// The partners of a failed member watch it no more, and nobody would see it
 		// recover: it comes back to the ring, if not into rotation.
@@ -155,9 +163,8 @@ func (c *Core) survive() {
 	}
 }
 
-// takenOut begins an outage of this peer. noRoute says that its address cannot be
-// dialled.
-func (c *Core) takenOut(noRoute bool) {
+// takenOut begins an outage of this peer.
+func (c *Core) takenOut() {
 	o := &c.own
 	o.out, o.clean, o.blame = true, c.now, true
 	if o.raised > 0 && c.now-o.raised >= relapseWithin {
@@ -169,9 +176,6 @@ func (c *Core) takenOut(noRoute bool) {
 	o.need = 0
 	if o.level > 0 && o.blame {
 		o.need = min(cleanFirst<<(o.level-1), cleanMost)
-	}
-	if noRoute {
-		o.need = max(o.need, provenAfter)
 	}
 }
 
@@ -199,7 +203,7 @@ func (c *Core) massOutage() bool {
 // comesBack brings this peer back into rotation if it may be, and says so.
 func (c *Core) comesBack() bool {
 	o := &c.own
-	if !o.out || c.cutOff || o.trouble != NoCause || c.now-o.clean < o.need {
+	if !o.out || c.cutOff || o.trouble != NoCause || c.now-o.clean < o.need || o.noRoute && c.now-o.clean < relapseWithin {
 		return false
 	}
 	o.out = false
@@ -236,7 +240,7 @@ func (c *Core) says(cause Cause) {
 	o.trouble, o.good = cause, 0
 	o.clean = c.now
 	if !o.out {
-		c.takenOut(false)
+		c.takenOut()
 	}
 	if c.self.State == Suspect && c.self.Cause >= cause {
 		return
@@ -264,7 +268,7 @@ func (c *Core) lookAtSelf() {
 		if o.good++; o.good >= recoverTicks {
 			o.trouble = NoCause
 			for _, r := range c.partners {
-				r.watch.held = 0
+				r.watch.held, r.watch.late = 0, 0
 			}
 		}
 	}
@@ -283,7 +287,7 @@ func (c *Core) diagnose() Cause {
 	if c.cutOff {
 		return Deaf
 	}
-	if accusers, noRoute := o.accusers(); n >= 2 && 2*accusers > n && c.hearsMost() {
+	if accusers, noRoute := o.accusers(); n >= 2 && 2*accusers > n && 2*c.heardPartners() > n {
 		if o.badSince == 0 {
 			o.badSince = c.now
 		}
@@ -293,49 +297,50 @@ func (c *Core) diagnose() Cause {
 	} else {
 		o.badSince = 0
 	}
-	if n >= 3 {
-		var scratch [4 * watchWidth]int
-		held := scratch[:0]
-		for _, r := range c.partners {
-			if r.watch.out {
-				held = append(held, r.watch.held)
-			}
-		}
-		if slices.Sort(held); len(held) >= 3 {
-			limit := lossyAbove
-			if o.trouble == Lossy {
-				limit = lossyBelow
-			}
-			// More than half: a well member between three faulty ones has three bad links.
-			if held[(len(held)-1)/2] > limit {
-				return Lossy
-			}
-		}
+	if c.lossy() {
+		return Lossy
 	}
 	return NoCause
 }
 
-// hearsMost says whether this peer hears more than half of its partners.
-func (c *Core) hearsMost() bool {
-	n := 0
+// lossy says whether most links of this peer are held up: those that it dialled,
+// and by what it hears also the others. If it were those that it dialled alone, it
+// might be that its neighbours are at fault.
+func (c *Core) lossy() bool {
+	var held, late []int
+	for _, r := range c.partners {
+		if r.watch.succ {
+			held = append(held, r.watch.held)
+		}
+		late = append(late, r.watch.late)
+	}
+	limit := lossyAbove
+	if c.own.trouble == Lossy {
+		limit = lossyBelow
+	}
+	return len(held) >= 3 && median(held) > limit && median(late) > limit/lateShare
+}
+
+// median returns the middle one, the lower one of two.
+func median(of []int) int {
+	slices.Sort(of)
+	return of[(len(of)-1)/2]
+}
+
+// heardPartners counts the partners that this peer hears.
+func (c *Core) heardPartners() (n int) {
 	for _, r := range c.partners {
 		if c.hears(r) {
 			n++
 		}
 	}
-	return 2*n > len(c.partners)
+	return n
 }
 
 // well says whether this peer hears at least two thirds of its partners, and none
 // of them complains.
 func (c *Core) well() bool {
-	heard := 0
-	for _, r := range c.partners {
-		if c.hears(r) {
-			heard++
-		}
-	}
-	return 3*heard >= 2*len(c.partners) && !slices.ContainsFunc(c.own.votes, func(v vote) bool { return v.says.accuses() && c.now-v.at < renewEvery+TickEvery })
+	return 3*c.heardPartners() >= 2*len(c.partners) && !slices.ContainsFunc(c.own.votes, func(v vote) bool { return v.says.accuses() && c.now-v.at < renewEvery+TickEvery })
 }
 
 // leave says goodbye.

@@ -33,7 +33,8 @@ type watch struct {
 	dialing bool
 	dialed  time.Duration // when the last dial began
 	proven  bool          // its address answered a dial
-	held    int           // share of time in which its beats were held up, in 1/1024
+	held    int           // share of time in which beats to it were held up, in 1/1024
+	late    int           // share of time in which its own were
 }
 
 // followRing makes this peer's partners those that the ring asks for.
@@ -61,6 +62,7 @@ func (c *Core) followRing() {
 			}
 		} else if r.watch.succ && !succ {
 			c.out.Closes = append(c.out.Closes, Close{Peer: r.ID, OnlyOut: true})
+			r.watch.dialing = false // its result will not come
 		}
 		if succ && (!r.watch.succ || !r.watch.had) && !r.watch.dialing {
 			r.watch.succ = true
@@ -102,6 +104,9 @@ func (c *Core) up(id ID, out bool) {
 	w.had = true
 	if out {
 		w.proven, w.out, w.dialing = true, true, false
+	}
+	if !out {
+		c.own.noRoute = false // somebody could dial this peer
 	}
 	c.heard(r, c.now)
 	if !out && !w.proven && !w.dialing {
@@ -206,6 +211,11 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
+	if e.crash() {
+		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
+			c.judge(c.hot[i])
+		}
+	}
 	c.touched = append(c.touched, r)
 }
 
@@ -221,17 +231,27 @@ func (c *Core) readLinks(links []Link) {
 		}
 		w := r.watch
 		w.out = l.Out
-		bad := 0
-		if l.Pending > stalledAfter && !c.cutOff {
-			bad = 1024
-		}
-		w.held += (bad - w.held) / lossyTicks
-		if bad == 0 && w.held < lossyTicks {
-			w.held = 0
+		if l.Out && !c.cutOff {
+			average(&w.held, l.Pending > stalledAfter)
 		}
 		if l.Heard > w.heard {
 			c.heard(r, l.Heard)
 		}
+	}
+	for _, r := range c.partners {
+		average(&r.watch.late, c.now-max(r.watch.heard, r.watch.since) > BeatEvery+stalledAfter)
+	}
+}
+
+// average keeps the share of time in which something was bad.
+func average(s *int, bad bool) {
+	now := 0
+	if bad {
+		now = 1024
+	}
+	*s += (now - *s) / lossyTicks
+	if !bad && *s < lossyTicks {
+		*s = 0
 	}
 }
 
@@ -245,7 +265,7 @@ func (c *Core) listen() {
 		w := r.watch
 		quiet := c.now - max(w.heard, w.since)
 		since := c.now - w.dialed
-		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || w.says == NoRoute && since > proveEvery) {
+		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || !w.proven && since > proveEvery) {
 			c.dial(r)
 		}
 		if quiet > silentAfter {

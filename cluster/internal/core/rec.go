@@ -74,3 +74,6 @@ func (s State) onRing() bool { return s == Alive || s == Suspect }
 
 // missing says whether an instance in state s may be one to look for.
 func (s State) missing() bool { return s == Suspect || s == Failed }
+
+// ownWord says whether nobody but the instance itself can have said so.
+func (r *Rec) ownWord() bool { return r.State == Suspect && r.Cause >= Stalled }

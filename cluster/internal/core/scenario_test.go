@@ -39,7 +39,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	                            failed, in, gone (not shown), whole, agree, and
 //	                            knows (the peer itself says what is wrong)
 //	hold 10s whole              it stays so
-//	most 4 n7                   changes of state about n7 in each view
+//	most 4 n7                   changes of state about n7 in each other view
 //	most 0 but n7               about and by all others
 //	never failed n2             nobody showed n2 so since mark
 //	idle 60s                    no message of the core is sent
@@ -418,8 +418,8 @@ func (s *scenario) worst(but bool, hosts []*simHost) (int, string) {
 		if ch.kind != Changed || o == nil || o == ch.viewer || slices.Contains(hosts, o.h) == but {
 			continue
 		}
-		if but && slices.Contains(hosts, ch.viewer.h) {
-			continue
+		if slices.Contains(hosts, ch.viewer.h) {
+			continue // what a faulty one sees of others is its own matter
 		}
 		k := pair{ch.viewer, o}
 		counts[k]++
@@ -597,6 +597,9 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			if strings.Contains(file, "300") && os.Getenv("PEER_SIM_STEPS") == "" {
+				t.Skip("takes half a minute: set PEER_SIM_STEPS")
+			}
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)

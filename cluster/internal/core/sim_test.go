@@ -31,6 +31,7 @@ type world struct {
 	history []shownChange
 	faulty  bool          // a fault of the network is there, or a process is paused
 	faults  time.Duration // when there was one last, or somebody came or went
+	healed  time.Duration // when the last fault of the network ended
 	broken  []string      // invariants that did not hold
 	verbose func(format string, args ...any)
 }
@@ -412,7 +413,7 @@ func (w *world) checkChange(p, o *simProc, sc shownChange) {
 		w.breach("%s takes the healthy %s for %v (%v) %v after the last fault", p.h.label, o.h.label, sc.to, sc.cause, quiet)
 	case o.gone && w.now-o.died > 3*time.Second && sc.to == Alive && sc.from > Alive && quiet > 10*time.Second:
 		w.breach("%s takes %s for alive, which died %v ago", p.h.label, o.h.label, w.now-o.died)
-	case o.gone && w.now-o.died > 10*time.Second && sc.kind == Joined && sc.to == Alive && !w.faulty:
+	case o.gone && w.now-o.died > 10*time.Second && sc.kind == Joined && sc.to == Alive && !w.faulty && w.now-w.healed > 10*time.Second:
 		w.breach("%s is born knowing %s as alive, which died %v ago", p.h.label, o.h.label, w.now-o.died)
 	}
 }
@@ -571,9 +572,9 @@ func (p *simProc) packed(m Message) func(*simProc) {
 	case Number:
 		return func(o *simProc) { o.step(m) }
 	case Want:
-		return func(o *simProc) {
+		return func(o *simProc) { // it may not know who asks, and answers to where it came from
 			if m.Owner == o.id {
-				o.send(Send{To: []ID{m.From}, Msg: RecordOf{o.id}})
+				o.w.net.datagram(o.h, p.h.addr, o.packed(RecordOf{o.id}))
 			}
 		}
 	case RecordOf:
@@ -603,11 +604,15 @@ func (p *simProc) view() string {
 
 // disturb writes down that something happens to the world now.
 func (w *world) disturb() {
+	was := w.faulty
 	w.faults = w.now
 	w.faulty = w.net.loss > 0
 	for _, h := range w.hosts {
 		if h.lossIn > 0 || h.lossOut > 0 || h.noRoute || h.proc != nil && h.proc.paused || slices.Contains(h.cut, true) {
 			w.faulty = true
 		}
+	}
+	if was && !w.faulty {
+		w.healed = w.now
 	}
 }

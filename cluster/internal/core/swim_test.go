@@ -179,11 +179,9 @@ func (s *swimNode) gossip() {
 		return
 	}
 	limit := 4 * int(math.Ceil(math.Log10(float64(len(s.members)+1))))
-	var batch []*broadcast
-	for i := len(s.queue) - 1; i >= 0 && len(batch) < gossipSize; i-- {
-		batch = append(batch, s.queue[i])
-	}
 	for range gossipTo {
+		slices.SortStableFunc(s.queue, func(a, b *broadcast) int { return a.sent - b.sent })
+		batch := slices.Clone(s.queue[:min(len(s.queue), gossipSize)])
 		m := s.members[w.rng.below(len(s.members))]
 		if m.id == s.p.id || m.state >= swimDead && w.now-m.died > gossipToDead {
 			continue

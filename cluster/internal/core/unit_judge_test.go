@@ -181,6 +181,7 @@ func TestVotesCount(t *testing.T) {
 		{"its newest", func(r *rig) { v(r, 1, 1, 1, Silent); v(r, 1, 1, 2, Hears) }, "0 1"},
 		{"whatever came last", func(r *rig) { v(r, 1, 1, 2, Hears); v(r, 1, 1, 1, Silent) }, "0 1"},
 		{"a vote ends", func(r *rig) { v(r, 1, 1, 1, Silent); r.wait(voteLife) }, "0 0"},
+		{"whether or not a tick came", func(r *rig) { v(r, 1, 1, 1, Silent); r.now += voteLife }, "0 0"},
 		{"not before", func(r *rig) { v(r, 1, 1, 1, Silent); r.wait(voteLife - 50*time.Millisecond) }, "1 0"},
 		{"one that is no partner has none", func(r *rig) { v(r, 77, 1, 1, Silent) }, "0 0"},
 		{"this peer's own vote that comes back has none", func(r *rig) { v(r, 0, 1, 1, Silent) }, "0 0"},
@@ -229,6 +230,19 @@ func TestVoteOfAnotherEpoch(t *testing.T) {
 		}
 		if n := newsTo(r.sends, recOf(1).ID, rec.ID); n == nil || n.Epoch != 2 {
 			t.Errorf("vote of epoch %d: the voter is sent %+v, want the record here", epoch, n)
+		}
+	}
+}
+
+// Whoever asks about a member that is gone has missed the verdict.
+func TestVoteOnTheGone(t *testing.T) {
+	r := newRig(t, 7)
+	r.votes("vvvv..")
+	for _, ask := range []bool{true, false} {
+		r.sends = nil
+		r.step(VoteIn{Vote{About: r.about.ID, From: recOf(4).ID, Epoch: 1, Seq: 9, Says: Vanished, Ask: ask}})
+		if n := newsTo(r.sends, recOf(4).ID, r.about.ID); (n != nil && n.State == Failed) != ask {
+			t.Errorf("asks %v: is sent %+v", ask, n)
 		}
 	}
 }
@@ -330,6 +344,20 @@ func TestCutOff(t *testing.T) {
 	}
 	if r.self.State != Alive || r.self.Epoch != 2 {
 		t.Errorf("says of itself %d %v, want 2 alive", r.self.Epoch, r.self.State)
+	}
+}
+
+// A peer that is cut off takes nobody out, whatever it is told.
+func TestCutOffDecidesNothing(t *testing.T) {
+	r := newRig(t, 4)
+	for i := 1; i < 4; i++ {
+		r.quiet[recOf(i).ID] = true
+	}
+	r.wait(silentAfter + 2*TickEvery)
+	r.vote(1, Silent)
+	r.vote(2, Silent)
+	if r.wait(silenceWait); r.about.State != Alive || !r.cutOff {
+		t.Errorf("cut off %v, the member is %v in the table, want alive", r.cutOff, r.about.State)
 	}
 }
 

@@ -166,6 +166,21 @@ func TestTablesBecomeEqual(t *testing.T) {
 	}
 }
 
+// A member is remembered from when it went, not from when this peer learned of it.
+func TestAge(t *testing.T) {
+	r := newRig(t, 7)
+	rec := r.export(r.about)
+	rec.State, rec.Age = Left, time.Hour
+	r.step(Table{From: recOf(1).ID, Recs: []Rec{rec}})
+	if got := r.export(r.about).Age; got != time.Hour {
+		t.Errorf("gone for %v, want an hour", got)
+	}
+	in, _ := r.Shown(rec.ID)
+	if in.Since != r.now {
+		t.Errorf("shown so since %v ago, want since now", r.now-in.Since)
+	}
+}
+
 // A newcomer takes an unknown member as the table has it, and nobody who was gone
 // for too long.
 func TestAdmit(t *testing.T) {
@@ -248,10 +263,11 @@ func TestTableIsBounded(t *testing.T) {
 	older, younger := recOf(90), recOf(91)
 	older.State, older.Age = Left, 2*maxGone*time.Second
 	younger.State, younger.Age = Left, 0
-	r.step(Table{From: recOf(1).ID, Recs: []Rec{older, younger}})
-	if r.rows[older.ID] != nil {
+	r.step(Table{From: recOf(1).ID, Recs: []Rec{older}})
+	if r.rows[older.ID] != nil || r.rows[recs[maxGone-1].ID] == nil {
 		t.Error("one that is gone for longer pushed out another")
 	}
+	r.step(Table{From: recOf(1).ID, Recs: []Rec{younger}})
 	if r.rows[younger.ID] == nil || r.rows[recs[maxGone-1].ID] != nil {
 		t.Error("the longest gone is still there, or the latest is not")
 	}

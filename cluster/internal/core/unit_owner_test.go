@@ -108,24 +108,30 @@ func TestDamping(t *testing.T) {
 // What is not its own fault is not held against a member.
 func TestNotBlamed(t *testing.T) {
 	for _, tt := range []struct {
-		why  string
-		do   func(r *rig)
-		want bool // the second return is free
+		why     string
+		members int
+		do      func(r *rig)
+		want    bool // the second return is free
 	}{
-		{"it alone is out", func(*rig) {}, false},
-		{"a third of the ring is out", func(r *rig) {
+		{"it alone is out", 7, func(*rig) {}, false},
+		{"one is a third of the ring, and not many", 4, func(r *rig) {
+			rec := r.export(r.rows[recOf(1).ID])
+			rec.State, rec.Cause = Failed, Crashed
+			r.step(News{From: recOf(2).ID, Recs: []Rec{rec}})
+		}, false},
+		{"a third of the ring is out", 7, func(r *rig) {
 			for i := 1; i < 3; i++ {
 				rec := r.export(r.rows[recOf(i).ID])
 				rec.State, rec.Cause = Failed, Crashed
 				r.step(News{From: recOf(5).ID, Recs: []Rec{rec}})
 			}
 		}, true},
-		{"one other is out", func(r *rig) {
+		{"one other is out", 7, func(r *rig) {
 			rec := r.export(r.rows[recOf(1).ID])
 			rec.State, rec.Cause = Failed, Crashed
 			r.step(News{From: recOf(5).ID, Recs: []Rec{rec}})
 		}, false},
-		{"a third left", func(r *rig) {
+		{"a third left", 7, func(r *rig) {
 			for i := 1; i < 3; i++ {
 				rec := r.export(r.rows[recOf(i).ID])
 				rec.State = Left
@@ -133,7 +139,7 @@ func TestNotBlamed(t *testing.T) {
 			}
 		}, false},
 	} {
-		r := newRig(t, 7)
+		r := newRig(t, tt.members)
 		r.tells("1 suspect overdue")
 		tt.do(r)
 		r.tells("2 suspect overdue")

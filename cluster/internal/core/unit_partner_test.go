@@ -133,6 +133,27 @@ func TestUp(t *testing.T) {
 	}
 }
 
+// A crash is not taken back by the silence that follows, and a byte that came before
+// the stream broke proves nothing.
+func TestBroke(t *testing.T) {
+	r := newRig(t, 4)
+	before := r.now
+	r.now += 10 * time.Millisecond
+	r.step(Broke{Peer: r.about.ID})
+	r.step(Tick{Links: []Link{{Peer: r.about.ID, Heard: before}}})
+	if r.hears(r.about) {
+		t.Error("hears it by what came before the stream broke")
+	}
+	r.step(Dialled{Peer: r.about.ID, Result: Refused})
+	r.vote(1, Hears)
+	r.vote(2, Hears)
+	r.quiet[r.about.ID] = true
+	r.wait(silentAfter + TickEvery)
+	if got := r.about.watch.says; got != Vanished {
+		t.Errorf("says that it is %v, want that it vanished", got)
+	}
+}
+
 // A suspect that is heard is told what is held of it, not in each beat.
 func TestTellTheSuspect(t *testing.T) {
 	r := newRig(t, 4)
@@ -214,10 +235,22 @@ func TestUnlikelyInputs(t *testing.T) {
 	r := newRig(t, 4)
 	for _, id := range []ID{0, r.self.ID, 77, 1 << 63} {
 		for _, in := range []Input{
-			Up{Peer: id}, Up{Peer: id, Out: true}, Heard{Peer: id}, Broke{Peer: id}, Dialled{Peer: id, Result: Refused},
-			Swim{Peer: id}, Swim{Peer: id, Dead: true}, Ack{Peer: id}, Beats{[]Beat{{Peer: id, Count: 1}}},
-			VoteIn{Vote{About: id, From: id}}, VoteIn{Vote{About: r.about.ID, From: id, Epoch: 1, Says: Silent}},
-			Number{Peer: id, Number: 1}, Record{Peer: id}, Tick{Links: []Link{{Peer: id, Heard: never}}}, Table{From: id}, News{From: id},
+			Up{Peer: id},
+			Up{Peer: id, Out: true},
+			Heard{Peer: id},
+			Broke{Peer: id},
+			Dialled{Peer: id, Result: Refused},
+			Swim{Peer: id},
+			Swim{Peer: id, Dead: true},
+			Ack{Peer: id},
+			Beats{[]Beat{{Peer: id, Count: 1}}},
+			VoteIn{Vote{About: id, From: id}},
+			VoteIn{Vote{About: r.about.ID, From: id, Epoch: 1, Says: Silent}},
+			Number{Peer: id, Number: 1},
+			Record{Peer: id},
+			Tick{Links: []Link{{Peer: id, Heard: never}}},
+			Table{From: id},
+			News{From: id},
 		} {
 			r.step(in)
 		}

@@ -24,10 +24,11 @@ func (v *vote) counts(epoch uint64, now time.Duration) bool {
 type tally struct {
 	all      int // partners, and others that voted
 	accuse   int
+	witness  int // of those, others than this peer
 	crash    int
 	hear     int
 	vanished bool
-	noRoute  bool
+	noRoute  int // of those that accuse: they hear it, and cannot dial it
 }
 
 func (t *tally) add(e Evidence) {
@@ -40,22 +41,35 @@ func (t *tally) add(e Evidence) {
 			t.crash++
 		}
 		t.vanished = t.vanished || e == Vanished
-		t.noRoute = t.noRoute || e == NoRoute
+		if e == NoRoute {
+			t.noRoute++
+		}
 	}
 }
 
-// count counts the votes on r. The dead say nothing, so nobody is left out.
+func (t *tally) witnesses(e Evidence) {
+	if e.accuses() {
+		t.witness++
+	}
+}
+
+// count counts the votes on r. The dead say nothing, so nobody need be left out;
+// whom this peer saw vanish is left out all the same, for his silence is no
+// reason to wait.
 func (c *Core) count(r *row) (t tally) {
 	var scratch [2 * watchWidth]*row
 	partners := c.partnersOf(scratch[:0], r)
 	for _, p := range partners {
-		t.all++
+		if p.watch == nil || !p.watch.says.crash() {
+			t.all++
+		}
 		if p == c.self {
 			t.add(c.mine(r))
 			continue
 		}
 		if i := r.voteOf(p.ID); i >= 0 && r.votes[i].counts(r.Epoch, c.now) {
 			t.add(r.votes[i].says)
+			t.witnesses(r.votes[i].says)
 		}
 	}
 	for _, v := range r.votes { // the ring moved since they voted
@@ -63,6 +77,7 @@ func (c *Core) count(r *row) (t tally) {
 			if p := c.rows[v.from]; p != nil && p.State == Alive {
 				t.all++
 				t.add(v.says)
+				t.witnesses(v.says)
 			}
 		}
 	}
@@ -95,6 +110,24 @@ func (c *Core) vote(r *row, ask bool) {
 	c.sendVote(r, w.says, ask)
 }
 
+// answer tells who asked what this peer says of r, and now and then the other
+// partners as well that it hears it. SWIM's verdict makes others than partners ask,
+// and many at once.
+func (c *Core) answer(r *row, asker ID) {
+	says := c.mine(r)
+	if says == Hears && c.now-r.answered >= crashWait/2 {
+		r.answered = c.now
+		c.sendVote(r, says, false)
+		if slices.ContainsFunc(c.partnersOf(nil, r), func(p *row) bool { return p.ID == asker }) {
+			return
+		}
+	}
+	if says != Nothing && !c.cutOff {
+		c.seq++
+		c.send([]ID{asker}, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says})
+	}
+}
+
 func (c *Core) sendVote(r *row, says Evidence, ask bool) {
 	c.seq++
 	to := make([]ID, 0, 2*watchWidth+1)
@@ -107,7 +140,11 @@ func (c *Core) sendVote(r *row, says Evidence, ask bool) {
 	c.send(to, Vote{About: r.ID, From: c.self.ID, Epoch: r.Epoch, Seq: c.seq, Says: says, Ask: ask})
 }
 
+// send sends m to those that this peer knows: a stranger's message may name others.
 func (c *Core) send(to []ID, m Message) {
+	if to = slices.DeleteFunc(to, func(id ID) bool { return c.rows[id] == nil }); len(to) == 0 {
+		return
+	}
 	c.out.Sends = append(c.out.Sends, Send{To: to, Msg: m})
 }
 
@@ -124,7 +161,9 @@ func (c *Core) takeVote(v Vote) {
 	if r == nil {
 		return
 	}
-	if v.Epoch != r.Epoch { // one of the two has missed that r raised its epoch: it tells, or is told
+	// One of the two has missed that r raised its epoch, or that it is gone: it tells,
+	// or is told.
+	if v.Epoch != r.Epoch || v.Ask && r.State.gone() {
 		c.send([]ID{v.From}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
 	}
 	if v.Epoch < r.Epoch || v.Epoch == r.Epoch && r.State.gone() {
@@ -136,9 +175,8 @@ func (c *Core) takeVote(v Vote) {
 	if v.Says.crash() && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
 		c.dial(r) // one voice is enough to look for oneself
 	}
-	if v.Ask && c.now-r.answered >= crashWait/2 && c.hears(r) {
-		r.answered = c.now
-		c.sendVote(r, c.mine(r), false)
+	if v.Ask {
+		c.answer(r, v.From)
 	}
 	c.judge(r)
 }
@@ -177,7 +215,7 @@ func (c *Core) judge(r *row) {
 		if r.first == 0 {
 			r.first = c.now
 		}
-		sure := t.vanished || t.crash > 1
+		sure := t.vanished || t.crash > 1 || t.crash == t.all
 		if sure && (2*t.crash > t.all || c.now-r.first >= crashWait && t.crash > t.hear) {
 			c.verdict(r, Failed, Crashed)
 			return
@@ -187,15 +225,25 @@ func (c *Core) judge(r *row) {
 	}
 	if t.accuse < 2 {
 		r.second = 0
-	} else if r.second == 0 {
-		r.second = c.now
-		if c.mine(r).accuses() && !c.cutOff {
-			c.vote(r, true)
+	} else {
+		if r.second == 0 {
+			r.second = c.now
+		}
+		if w := r.watch; r.State == Alive && w != nil && !c.cutOff && c.now-w.told >= TickEvery/2 {
+			w.told = c.now
+			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || r.second > 0 && c.now-r.second >= silenceWait && t.accuse > t.hear) {
+	// Two suffice if nobody hears it. Who hears few of its own partners, or is out
+	// itself, asks for longer.
+	wait := silenceWait
+	if c.own.out || 3*c.heardPartners() < len(c.partners) {
+		wait = doubtWait
+	}
+	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
+	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || unheard) {
 		cause := Overdue
-		if t.noRoute {
+		if t.noRoute > 0 {
 			cause = Unreachable
 		}
 		c.verdict(r, Suspect, cause)
@@ -206,15 +254,16 @@ func (c *Core) judge(r *row) {
 	c.show(r)
 }
 
-// judgeSwim decides on r, which SWIM holds dead.
+// judgeSwim decides on r, which SWIM holds dead: another who was asked must say
+// that it does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
-	case c.cutOff:
+	case c.own.trouble != NoCause: // then so may SWIM be
 	case !r.swimAsked:
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
 	case c.now-r.swimAt < askWait:
-	case t.hear == 0 && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
+	case t.hear == 0 && t.noRoute == 0 && (t.witness > 0 || t.all == 1 && t.accuse == 1) && (r.Level == 0 || c.now-r.beatAt >= unheardFor):
 		c.verdict(r, Failed, Unreachable)
 	case c.now-r.swimAt >= askAgain:
 		r.swimAt = c.now
@@ -244,43 +293,4 @@ func (c *Core) verdict(r *row, s State, cause Cause) {
 		return
 	}
 	c.announceWith(r, func() { c.edit(r, func() { r.State, r.Cause = s, cause }) })
-}
-
-// announceWith makes a change to r and tells it to all who are to hear it from
-// this peer: those on the ring before the change.
-func (c *Core) announceWith(r *row, change func()) {
-	to := c.share(r)
-	change()
-	r.told = c.now
-	c.out.Sends = append(c.out.Sends, Send{To: to, Gossip: len(c.ring) > directSends, Msg: News{From: c.self.ID, Recs: []Rec{c.export(r)}}})
-}
-
-// share returns whom this peer tells of r: everybody in a small cluster, its share
-// in a large one, and r itself.
-func (c *Core) share(r *row) []ID {
-	from, step := 0, 1
-	if len(c.ring) > directSends {
-		var scratch [2 * watchWidth]*row
-		partners := c.partnersOf(scratch[:0], r)
-		if from = slices.Index(partners, c.self); from < 0 {
-			from = len(c.ring) // gossip carries it
-		}
-		step = max(len(partners), 1)
-	}
-	to := make([]ID, 0, len(c.ring)/step+2)
-	for i := from; i < len(c.ring); i += step {
-		if o := c.ring[i]; o != c.self && o != r {
-			to = append(to, o.ID)
-		}
-	}
-	if r != c.self {
-		to = append(to, r.ID)
-	}
-	return to
-}
-
-// tell tells r what is held of it, so that it can undo it.
-func (c *Core) tell(r *row) {
-	r.told = c.now
-	c.send([]ID{r.ID}, News{From: c.self.ID, Recs: []Rec{c.export(r)}})
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 )
 
-
 func sampleRec() Rec {
 	return Rec{
 		ID: 0x0102030405060708, Prev: 7, Name: "web-1", Addr: netip.MustParseAddrPort("192.0.2.7:7946"),
@@ -216,7 +215,7 @@ func TestTooManyRecords(t *testing.T) {
 }
 
 // An age is never negative, and a huge one does not overflow.
-func TestAge(t *testing.T) {
+func TestAgeOnTheWire(t *testing.T) {
 	for age, want := range map[time.Duration]time.Duration{
 		-time.Hour: 0, time.Second - 1: 0, time.Minute + 1: time.Minute, 1<<63 - 1: maxAge,
 	} {
