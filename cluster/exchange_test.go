@@ -24,7 +24,7 @@ func TestStateGoesAcross(t *testing.T) {
 
 	b := still(t)
 	moved := stillSelf + 1
-	b.self.Store(&identity{moved, netip.MustParseAddrPort("10.0.0.8:7946")})
+	b.session.Store(&session{instance: moved, addr: netip.MustParseAddrPort("10.0.0.8:7946"), watch: b.session.Load().watch})
 	b.core = core.New(core.Config{
 		Self: core.Rec{ID: core.ID(moved), Name: "other", Addr: b.advertised(), WireMin: wireMin, WireMax: wireMax}, ForgetAfter: time.Hour,
 	}, b.now())

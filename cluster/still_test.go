@@ -38,7 +38,9 @@ func still(tb testing.TB) *Cluster {
 	c.logger = c.cfg.Logger
 	c.broadcasts = &memberlist.TransmitLimitedQueue{RetransmitMult: 4, NumNodes: func() int { return len(c.View().Members) }}
 	c.out = newOutbox(c.broadcasts)
-	c.self.Store(&identity{stillSelf, netip.MustParseAddrPort("10.0.0.7:7946")})
+	idle := watch.New(watch.Config{})
+	idle.Close() // it dials nobody
+	c.session.Store(&session{instance: stillSelf, addr: netip.MustParseAddrPort("10.0.0.7:7946"), watch: idle})
 	var err error
 	if c.keys, err = c.newKeyring(); err != nil {
 		tb.Fatal(err)
@@ -50,8 +52,6 @@ func still(tb testing.TB) *Cluster {
 		},
 		Body: []byte("{}"), Data: record{}, ForgetAfter: c.cfg.ForgetAfter, Seed: uint64(stillSelf),
 	}, c.now())
-	c.watch = watch.New(c.watchConfig(stillSelf))
-	c.watch.Close() // it dials nobody
 	c.carryOut(c.core.First())
 	c.publish()
 	return c
