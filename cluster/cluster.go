@@ -72,8 +72,9 @@ type Cluster struct {
 	pulses    map[core.ID]*pulse
 	index     uint64
 	pending   []Event
-	dirty     bool // the View is out of date
-	silent    bool // and no event tells of it
+	shown     []Member // of the last View, sorted; not to be changed
+	changed   []key    // the members that the View has wrong
+	silent    bool     // and no event tells of it
 	published time.Duration
 	publishAt <-chan time.Time
 	linksRead []watch.Link

@@ -2,11 +2,12 @@ package cluster
 
 import (
 	"cmp"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/peerhq/peer/cluster/internal/core"
+	"github.com/peerhq/peer/cluster/internal/text"
 )
 
 // What the owner knows becomes visible here: first the View, then its events, so
@@ -28,7 +29,7 @@ func (c *Cluster) change(ch core.Change) {
 		}
 		delete(c.table, id)
 		delete(c.pulses, ch.Peer)
-		c.dirty = true
+		c.changed = append(c.changed, key{old.Name, id})
 		if ch.Kind == core.Dropped {
 			c.emit(Forgot, old)
 		} else {
@@ -57,7 +58,7 @@ func (c *Cluster) change(ch core.Change) {
 		m.Flaps++
 	}
 	c.table[id] = m
-	c.dirty = true
+	c.changed = append(c.changed, key{m.Name, id})
 	c.emit(t, m)
 }
 
@@ -71,7 +72,7 @@ func (c *Cluster) member(i core.Info) Member {
 	m := Member{
 		Name: i.Name, Instance: Instance(i.ID), Addr: i.Addr, Self: i.Self,
 		State: stateOf(i.Shown), Cause: causeOf(i.Shown, i.Why, i.Conflict), Since: c.started.Add(i.Since),
-		Version: i.Version, Shadowed: i.Shadowed, pulse: p, Tags: noTags,
+		Version: text.Safe(i.Version), Shadowed: i.Shadowed, pulse: p, Tags: noTags,
 	}
 	if r, ok := i.Data.(record); ok {
 		m.Services = r.Services
@@ -117,7 +118,7 @@ func (c *Cluster) emit(t EventType, m Member) {
 // its size.
 func (c *Cluster) publish() {
 	c.publishAck()
-	if !c.dirty || c.publishAt != nil {
+	if len(c.changed) == 0 || c.publishAt != nil {
 		return
 	}
 	gap := time.Duration(len(c.table)) * publishGap
@@ -126,25 +127,59 @@ func (c *Cluster) publish() {
 		return
 	}
 	c.published = c.now()
-	c.dirty = false
 	if c.silent { // a View changes with an event, or not at all
 		c.emit(Updated, c.table[Instance(c.core.Self())])
 	}
-	v := &View{Index: c.index, Members: slices.AppendSeq(make([]Member, 0, len(c.table)), maps.Values(c.table))}
-	slices.SortFunc(v.Members, func(a, b Member) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Instance, b.Instance))
-	})
-	c.view.Store(v)
+	c.view.Store(&View{Index: c.index, Members: c.members()})
 	if s := c.core.Stats(); s.Joined {
 		c.joined.Store(true)
 	}
 	c.mu.Lock()
 	c.queue = append(c.queue, c.pending...)
 	c.mu.Unlock()
+	clear(c.pending) // it keeps no member that is gone
 	c.pending = c.pending[:0]
 	c.cond.Broadcast()
 	c.seeds.kick()
 }
+
+// key is where a member stands in a View.
+type key struct {
+	name     string
+	instance Instance
+}
+
+func compareKey(a, b key) int {
+	return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(a.instance, b.instance))
+}
+
+// members returns the members of the next View: those of the last one, with what
+// has changed since. Only that is sorted; the rest is copied.
+func (c *Cluster) members() []Member {
+	slices.SortFunc(c.changed, compareKey)
+	old := c.shown
+	c.shown = make([]Member, 0, len(c.table))
+	for _, k := range slices.Compact(c.changed) {
+		at, found := slices.BinarySearchFunc(old, k, func(m Member, k key) int { return compareKey(key{m.Name, m.Instance}, k) })
+		c.shown = append(c.shown, old[:at]...)
+		if m, ok := c.table[k.instance]; ok {
+			c.shown = append(c.shown, m)
+		}
+		if found {
+			at++
+		}
+		old = old[at:]
+	}
+	c.shown = append(c.shown, old...)
+	if cap(c.changed) > changedKept {
+		c.changed = nil
+	}
+	c.changed = c.changed[:0]
+	return c.shown
+}
+
+// changedKept bounds what is kept of a list that a join of thousands made long.
+const changedKept = 1024
 
 // dispatch hands events to OnEvent, in order, until the cluster is closed.
 func (c *Cluster) dispatch() {

@@ -9,6 +9,7 @@ func (s *Selector[T]) rebuild() *ring[T] {
 	next, from, follow := s.build(old)
 	old.hand(next, from, follow)
 	s.ring.Store(next)
+	old.heir.Store(nil)
 	return next
 }
 

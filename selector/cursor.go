@@ -5,7 +5,9 @@ import "math/rand/v2"
 // Cursor goes round the peers of a selector by itself, for one goroutine. It
 // shares no counter with others, so it costs the same however many pick at a
 // time; but turns are equal, or by weight, only over its own picks. Each cursor
-// starts somewhere else. Under LeastLoaded and Random it goes round, too.
+// starts somewhere else. Under LeastLoaded and Random it goes round, too. A
+// cursor that is not used keeps the peers as they were at its last pick, and
+// nothing of what came after.
 //
 // Its methods must not be called by several goroutines at a time.
 type Cursor[T any] struct {
@@ -67,13 +69,31 @@ func (c *Cursor[T]) move(to *ring[T]) {
 		c.at = to.after(old.mark(at))
 		return
 	}
-	for k := range old.size {
-		p := old.places[old.owner(old.wrap(at, k))]
-		for i := range to.size {
-			if to.places[to.owner(i)] == p {
-				c.at = i
-				return
-			}
+	if i := to.turnOf(old.places[old.owner(at)]); i >= 0 { // as a rule it is still there
+		c.at = i
+		return
+	}
+	turns := make(map[*place[T]]int, to.pool)
+	for i := range to.size {
+		p := to.places[to.owner(i)]
+		if _, ok := turns[p]; !ok {
+			turns[p] = i
 		}
 	}
+	for k := 1; k < old.size; k++ {
+		if i, ok := turns[old.places[old.owner(old.wrap(at, k))]]; ok {
+			c.at = i
+			return
+		}
+	}
+}
+
+// turnOf returns the first position of p, -1 when it is not in the rotation.
+func (r *ring[T]) turnOf(p *place[T]) int {
+	for i := range r.size {
+		if r.places[r.owner(i)] == p {
+			return i
+		}
+	}
+	return -1
 }

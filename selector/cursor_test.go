@@ -3,7 +3,9 @@ package selector_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,4 +87,57 @@ func TestCursorSeesTimePass(t *testing.T) {
 			t.Errorf("got %d and %d peers later, want 3 and 2", a, b)
 		}
 	})
+}
+
+// A cursor that nobody uses keeps the rotation of its last pick and no later one,
+// however many there were.
+func TestIdleCursorKeepsNothing(t *testing.T) {
+	for _, policy := range []selector.Policy{selector.RoundRobin, selector.Weighted} {
+		s := selector.New(selector.Config[string]{ID: func(p string) string { return p }, Policy: policy})
+		peers := names("p", 1000)
+		s.Set(peers)
+		c := s.Cursor()
+		if _, err := c.Next(); err != nil {
+			t.Fatal(err)
+		}
+		before := heap()
+		for range 500 {
+			s.Set(peers)
+		}
+		if kept := int64(heap()) - int64(before); kept > 2<<20 {
+			t.Errorf("%v: an idle cursor keeps %d KiB after 500 updates of 1,000 peers, want what one update takes", policy, kept>>10)
+		}
+		if _, err := c.Next(); err != nil { // it is still held, and goes on
+			t.Error(err)
+		}
+	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// All peers of a cursor are replaced at once: its next pick takes one walk over the
+// rotation, not one for each peer that is gone.
+func TestCursorAfterAllAreReplaced(t *testing.T) {
+	const n = 20_000
+	s := ofStrings("me")
+	s.Set(names("old", n))
+	c := s.Cursor()
+	if _, err := c.Next(); err != nil {
+		t.Fatal(err)
+	}
+	s.Set(names("new", n))
+	start := time.Now()
+	p, err := c.Next()
+	if err != nil || !strings.HasPrefix(p, "new") {
+		t.Errorf("got %q, %v, want a new peer", p, err)
+	}
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("one pick took %v, want some milliseconds", took)
+	}
 }

@@ -11,7 +11,9 @@ import (
 // belongs to a peer.
 type ring[T any] struct {
 	// turn counts the turns given so far; turn t falls on position t%size. With
-	// the bit closed set no more turns are given here, and heir gives them.
+	// the bit closed set no more turns are given here, and the next ring gives
+	// them: heir, until that is published as the selector's ring. Then heir is
+	// nil, so that a ring that somebody still holds keeps none of the later ones.
 	turn  atomic.Uint64
 	heir  atomic.Pointer[ring[T]]
 	quick []T      // those in the rotation when it is plain and has no slots, otherwise empty
@@ -75,15 +77,25 @@ func (r *ring[T]) wrap(at, k int) int {
 	return at
 }
 
-// take gives out the next turn: its number, and the ring that it belongs to.
-func (r *ring[T]) take() (*ring[T], uint64) {
+// take gives out the next turn of r, or of the ring that came after it: its
+// number, and the ring that it belongs to.
+func (s *Selector[T]) take(r *ring[T]) (*ring[T], uint64) {
 	for {
 		t := r.turn.Add(1) - 1
 		if t < closed {
 			return r, t
 		}
-		r = r.heir.Load()
+		r = s.after(r)
 	}
+}
+
+// after returns a ring that came after r, which is closed. A published ring was
+// handed all turns before.
+func (s *Selector[T]) after(r *ring[T]) *ring[T] {
+	if next := r.heir.Load(); next != nil {
+		return next
+	}
+	return s.ring.Load()
 }
 
 // position is where the next turn falls.

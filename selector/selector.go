@@ -46,14 +46,14 @@ func (s *Selector[T]) Next() (T, error) {
 		if int64(t) >= 0 { // t < closed
 			return peers[t%uint64(len(peers))], nil
 		}
-		r = r.heir.Load()
+		r = s.after(r)
 	}
 	for r.plain {
 		t := r.turn.Add(1) - 1
 		if int64(t) >= 0 {
 			return r.peers[r.owner(int(t%uint64(r.size)))], nil
 		}
-		r = r.heir.Load()
+		r = s.after(r)
 	}
 	return s.next()
 }

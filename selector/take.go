@@ -91,7 +91,7 @@ func (s *Selector[T]) Order(w Want) iter.Seq2[T, Tier] {
 // choose takes a turn and returns the position that the policy of s gives it, -1
 // when there is nobody. The ring may be a later one than r.
 func (s *Selector[T]) choose(r *ring[T]) (*ring[T], int) {
-	r, t := r.take()
+	r, t := s.take(r)
 	switch {
 	case r.size == 0:
 		return r, -1
