@@ -76,6 +76,7 @@ type Cluster struct {
 	changed   []key    // the members that the View has wrong
 	silent    bool     // and no event tells of it
 	published time.Duration
+	ticked    time.Duration // the last tick, or when lateness was told
 	publishAt <-chan time.Time
 	linksRead []watch.Link
 	links     []core.Link

@@ -64,8 +64,8 @@ func (c *Cluster) now() time.Duration { return time.Since(c.started) }
 func (c *Cluster) own() {
 	tick := time.NewTicker(core.TickEvery)
 	defer tick.Stop()
-	last := c.now()
-	beat := last
+	c.ticked = c.now()
+	beat := c.ticked
 	for {
 		select {
 		case <-c.closing:
@@ -82,11 +82,9 @@ func (c *Cluster) own() {
 				break
 			}
 		case <-tick.C:
+			c.noticeLate()
 			now := c.now()
-			if late := now - last - core.TickEvery; late > core.TickEvery {
-				c.carryOut(c.core.Step(now, core.Late{Gap: late}))
-			}
-			last = now
+			c.ticked = now
 			if now >= beat {
 				if beat += core.BeatEvery; beat < now {
 					beat = now + core.BeatEvery // held up: what was missed is not made up for
@@ -101,7 +99,18 @@ func (c *Cluster) own() {
 	}
 }
 
+// noticeLate tells the core that this process was held up, before it takes in
+// anything that came meanwhile: the silence of others in that time is its own.
+func (c *Cluster) noticeLate() {
+	now := c.now()
+	if late := now - c.ticked - core.TickEvery; late > core.TickEvery {
+		c.ticked = now
+		c.carryOut(c.core.Step(now, core.Late{Gap: late}))
+	}
+}
+
 func (c *Cluster) take(in input) {
+	c.noticeLate()
 	if in.do != nil {
 		in.do(c.core)
 	}
