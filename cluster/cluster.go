@@ -399,16 +399,14 @@ func (c *Cluster) Close() error {
 	return err
 }
 
-// spawn runs f on a goroutine that Close waits for, and otherwise when it is too
-// late.
-func (c *Cluster) spawn(f, otherwise func()) {
+// spawn runs f on a goroutine that Close waits for; false when it is too late.
+func (c *Cluster) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		c.wg.Go(otherwise)
-		return
+	if !c.closed {
+		c.wg.Go(f)
 	}
-	c.wg.Go(f)
+	return !c.closed
 }
 
 func (c *Cluster) isLeaving() bool {

@@ -122,7 +122,7 @@ func (c *Cluster) seedsDue(now time.Time) time.Duration {
 			err := c.trySeed(s.seed)
 			c.seedTried(s, err)
 			l.kick()
-		}, func() {})
+		})
 	}
 	return wait
 }
@@ -246,12 +246,14 @@ func (c *Cluster) contactLater(addr netip.AddrPort) {
 		defer c.mu.Unlock()
 		delete(c.contacting, addr)
 	}
-	c.spawn(func() {
+	if !c.spawn(func() {
 		defer done()
 		if err := c.exchange(addr); err != nil {
 			c.logger.Debug("exchange tables", "addr", addr.String(), "err", err)
 		}
-	}, done)
+	}) {
+		done()
+	}
 }
 
 // exchange is one push/pull, which memberlist calls a join.

@@ -193,7 +193,7 @@ func (c *Cluster) answerWant(w core.Want) {
 	default:
 		return // busy: it asks again
 	}
-	c.spawn(func() {
+	if !c.spawn(func() {
 		defer func() { <-c.answers }()
 		var frame []byte
 		var to []destination
@@ -207,5 +207,7 @@ func (c *Cluster) answerWant(w core.Want) {
 				c.logger.Debug("answer for a record", "member", d.name, "addr", d.addr.String(), "err", err)
 			}
 		}
-	}, func() { <-c.answers })
+	}) {
+		<-c.answers
+	}
 }

@@ -157,4 +157,3 @@ func (c *Cluster) move(ip netip.Addr) error {
 }
 
 const adviseAdvertise = "give --advertise the address at which others reach this host"
-
