@@ -258,7 +258,7 @@ func (c *Core) judge(r *row) {
 // that it does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
-	case c.own.trouble != NoCause: // then so may SWIM be
+	case c.own.out: // then so may SWIM's messages be: others decide
 	case !r.swimAsked:
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)
