@@ -159,7 +159,7 @@ func (c *Core) adopt(r *row, rec *Rec) {
 		c.heat(r) // SWIM may hold it dead still
 	}
 	if r.Addr != from && r.watch != nil {
-		r.watch.proven, r.watch.had = false, false
+		r.watch.proven = false
 		c.dial(r)
 	}
 	if news {
