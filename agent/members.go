@@ -60,18 +60,14 @@ func apiMember(m cluster.Member, now, asOf time.Time) api.Member {
 
 // Forget drops a member that is failed or left, for the whole cluster, or one of
 // an earlier run that was not seen since.
-func (a *Agent) Forget(name string) (api.Forgotten, error) {
-	out := api.Forgotten{Name: name, Scope: api.ScopeCluster}
-	if len(a.cluster.View().Lookup(name)) == 0 {
-		out.Scope = api.ScopeAgent
-	}
+func (a *Agent) Forget(name string) error {
 	switch err := a.cluster.Forget(name); {
 	case errors.Is(err, cluster.ErrUnknown):
-		return out, api.NewProblem(http.StatusNotFound, api.KindNoMember, "nobody called "+name+" is known here", "see `peer members` and `peer status` for the names")
+		return api.NewProblem(http.StatusNotFound, api.KindNoMember, "nobody called "+name+" is known here", "see `peer members` and `peer status` for the names")
 	case errors.Is(err, cluster.ErrLiving):
-		return out, api.NewProblem(http.StatusConflict, api.KindLiving, name+" is not gone, and would come back at once", "stop it first: `peer leave` on its host")
+		return api.NewProblem(http.StatusConflict, api.KindLiving, name+" is not gone, and would come back at once", "stop it first: `peer leave` on its host")
 	default:
-		return out, err
+		return err
 	}
 }
 

@@ -121,21 +121,8 @@ func (c *Client) Member(ctx context.Context, name string) (Member, error) {
 // an earlier run that the agent has not seen since. Any other is a *Problem of kind
 // KindLiving, one that is not known of kind KindNoMember.
 func (c *Client) Forget(ctx context.Context, name string) error {
-	_, err := c.ForgetMember(ctx, name)
+	_, err := c.Raw(ctx, http.MethodPost, "/v1/members/"+escape(name)+"/forget", nil, []byte("{}"))
 	return err
-}
-
-// ForgetMember is Forget, and returns who has forgotten the member.
-func (c *Client) ForgetMember(ctx context.Context, name string) (Forgotten, error) {
-	var out Forgotten
-	raw, err := c.Raw(ctx, http.MethodPost, "/v1/members/"+escape(name)+"/forget", nil, []byte("{}"))
-	if err != nil {
-		return out, err
-	}
-	if err := json.Unmarshal(raw, &out); err != nil {
-		return out, fmt.Errorf("read the agent's answer: %w", err)
-	}
-	return out, nil
 }
 
 // Next takes a turn. Nobody live is a *Problem of kind KindNoPeers, nobody that

@@ -296,17 +296,6 @@ type JoinError struct {
 	Error string `json:"error"`
 }
 
-// Forgotten answers POST /v1/members/{name}/forget.
-type Forgotten struct {
-	Name  string `json:"name"`
-	Scope string `json:"scope"` // ScopeCluster or ScopeAgent
-}
-
-// Scopes say who has forgotten a member.
-const (
-	ScopeCluster = "cluster" // every peer
-	ScopeAgent   = "agent"   // the agent that was asked: it remembered a peer of an earlier run that it had not seen since
-)
 
 // Problem is an error of the HTTP endpoint (RFC 9457, application/problem+json).
 type Problem struct {

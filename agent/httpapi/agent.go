@@ -58,7 +58,7 @@ type Agent interface {
 	// Join dials each of addrs and says how it went.
 	Join(ctx context.Context, addrs []string) api.JoinResult
 	// Forget drops a member that is failed, left or not seen, for the whole cluster.
-	Forget(name string) (api.Forgotten, error)
+	Forget(name string) error
 	// Keyring asks every member which gossip keys it has, and ChangeKeyring has
 	// them change; those that did not answer by the deadline of ctx are named.
 	Keyring(ctx context.Context) (api.Keyring, error)

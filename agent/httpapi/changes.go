@@ -80,12 +80,11 @@ func (s *Server) serveForget(w http.ResponseWriter, r *http.Request, _ query) {
 		writeProblem(w, r, p)
 		return
 	}
-	f, err := s.agent.Forget(r.PathValue("name"))
-	if err != nil {
+	if err := s.agent.Forget(r.PathValue("name")); err != nil {
 		writeProblem(w, r, asProblem(err, http.StatusConflict, "not-possible", "see /v1/members for who is known"))
 		return
 	}
-	writeJSON(w, r, f)
+	writeJSON(w, r, struct{}{})
 }
 
 func (s *Server) serveLeave(w http.ResponseWriter, r *http.Request, _ query) {

@@ -165,11 +165,11 @@ func (a *fakeAgent) Join(ctx context.Context, addrs []string) api.JoinResult {
 	return api.JoinResult{Joined: addrs}
 }
 
-func (a *fakeAgent) Forget(name string) (api.Forgotten, error) {
+func (a *fakeAgent) Forget(name string) error {
 	if name != "gone" {
-		return api.Forgotten{}, api.NewProblem(404, api.KindNoMember, "nobody is called "+name, "")
+		return api.NewProblem(404, api.KindNoMember, "nobody is called "+name, "")
 	}
-	return api.Forgotten{Name: name, Scope: api.ScopeCluster}, nil
+	return nil
 }
 
 func (a *fakeAgent) Leave() error {

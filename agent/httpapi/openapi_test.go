@@ -85,7 +85,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		reflect.TypeFor[api.Members](), reflect.TypeFor[api.Member](), reflect.TypeFor[api.Service](),
 		reflect.TypeFor[api.Next](), reflect.TypeFor[api.NextPeer](), reflect.TypeFor[api.Status](),
 		reflect.TypeFor[api.Verdict](), reflect.TypeFor[api.StatusNode](), reflect.TypeFor[api.StatusCluster](),
-		reflect.TypeFor[api.StatusSeed](), reflect.TypeFor[api.StatusUnseen](), reflect.TypeFor[api.Forgotten](), reflect.TypeFor[api.StatusSelector](), reflect.TypeFor[api.StatusLocks](),
+		reflect.TypeFor[api.StatusSeed](), reflect.TypeFor[api.StatusUnseen](), reflect.TypeFor[api.StatusSelector](), reflect.TypeFor[api.StatusLocks](),
 		reflect.TypeFor[api.LockBackend](), reflect.TypeFor[api.Check](), reflect.TypeFor[api.StatusEvents](),
 		reflect.TypeFor[api.Warning](), reflect.TypeFor[api.Locks](), reflect.TypeFor[api.Lock](),
 		reflect.TypeFor[api.LockHolder](), reflect.TypeFor[api.LockWaiter](), reflect.TypeFor[api.LockRequest](),

@@ -1,10 +1,6 @@
 package main
 
-import (
-	"fmt"
-
-	"github.com/peerhq/peer/agent/api"
-)
+import "fmt"
 
 func forgetVerb() *verb {
 	return &verb{
@@ -17,10 +13,9 @@ more. It holds for the whole cluster: one agent is told, and all forget. A membe
 that is alive or suspect is refused: stop it with peer leave on its host. If it
 starts again it is a member like any other.
 
-A peer that an agent remembers from an earlier run and has not seen since its
-start (peer status names it) is forgotten by the agent that is asked; any other
-that remembers it is asked itself. Without this verb all drop a member by themselves
-when it has been gone for 72 hours (forget_after).`,
+A peer that is remembered from an earlier run and was not seen since (peer status
+names it) is forgotten in the same way. Without this verb all drop a member by
+themselves when it has been gone for 72 hours (forget_after).`,
 		examples: `
 			peer forget old-host`,
 		exits: []int{exitUnavailable, exitRefused},
@@ -32,15 +27,10 @@ when it has been gone for 72 hours (forget_after).`,
 			if err != nil {
 				return err
 			}
-			f, err := c.ForgetMember(inv, inv.args[0])
-			if err != nil {
+			if err := c.Forget(inv, inv.args[0]); err != nil {
 				return err
 			}
-			where := "in the whole cluster"
-			if f.Scope == api.ScopeAgent {
-				where = "by this agent, which had not seen it since its start; others that remember it are asked themselves"
-			}
-			_, err = fmt.Fprintf(inv.stdout, "forgot %s, %s\n", cell(inv.args[0]), where)
+			_, err = fmt.Fprintf(inv.stdout, "forgot %s, in the whole cluster\n", cell(inv.args[0]))
 			return err
 		},
 	}
