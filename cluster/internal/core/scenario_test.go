@@ -601,14 +601,15 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			if strings.Contains(file, "300") && os.Getenv("PEER_SIM_STEPS") == "" {
-				t.Skip("takes half a minute: set PEER_SIM_STEPS")
-			}
+			t.Parallel()
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			blocks := parseScenario(string(text))
+			if first := commands(blocks[0].head)[0]; raceDetector && len(first) > len("start 9") || strings.HasSuffix(first, "00") && !long() {
+				t.Skip("large: see long_test.go")
+			}
 			s := newScenario(1)
 			if testing.Verbose() && os.Getenv("PEER_SIM_LOG") != "" {
 				s.w.verbose = t.Logf
@@ -641,14 +642,13 @@ func TestScenarios(t *testing.T) {
 }
 
 // TestScenarioFigures plays the scenarios with many seeds, and writes what each of
-// their bars took. PEER_SIM_FIGURES is the number of seeds, PEER_SIM_ONLY a part
-// of a name.
+// their bars took.
 func TestScenarioFigures(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("PEER_SIM_FIGURES"))
 	if n == 0 {
 		t.Skip("PEER_SIM_FIGURES is not set")
 	}
-	first, _ := strconv.Atoi(os.Getenv("PEER_SIM_SEED"))
+	first := int(firstSeed())
 	files, _ := filepath.Glob("testdata/*.txt")
 	for _, file := range files {
 		if !strings.Contains(file, os.Getenv("PEER_SIM_ONLY")) {

@@ -146,6 +146,9 @@ func (w *world) note(xs ...uint64) {
 	w.trace = t
 }
 
+// below returns a number in [0, n).
+func (r *rng) below(n int) int { return int(r.next() % uint64(n)) }
+
 // chance is true in n of 1000.
 func (w *world) chance(n int) bool { return n > 0 && w.rng.below(1000) < n }
 
