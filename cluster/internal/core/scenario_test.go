@@ -28,6 +28,8 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	cut n1 > n3                 nothing passes this way
 //	deaf, mute, isolate n3      it gets nothing, sends nothing, both
 //	nolink n3                   its interface is down
+//	refuse n2 n5                a firewall between them refuses
+//	reset n2                    all its streams end
 //	loss n7 out 80%             also: in, all (loss all 20%)
 //	flap n7 in 100% 20s 240s    on and off for 20 s each, for 240 s in all
 //	slow 5%, twice 5%           datagrams are late, or come twice
@@ -142,6 +144,16 @@ func (s *scenario) do(line string) string {
 	case "isolate":
 		s.cut([]string{"hosts"}, f[1:])
 		s.cut(f[1:], []string{"hosts"})
+	case "reset":
+		for _, h := range s.hosts(f[1:]) {
+			w.reset(h)
+		}
+	case "refuse":
+		for _, h := range s.hosts(f[1:]) {
+			for _, o := range s.hosts(f[1:]) {
+				h.refuse[o.index], h.cut[o.index] = o != h, o != h
+			}
+		}
 	case "nolink":
 		for _, h := range s.hosts(f[1:]) {
 			w.unlink(h)
@@ -166,6 +178,7 @@ func (s *scenario) do(line string) string {
 		for _, h := range w.hosts {
 			h.lossIn, h.lossOut, h.noRoute, h.noLink = 0, 0, false, false
 			clear(h.cut)
+			clear(h.refuse)
 		}
 	case "forget":
 		for _, h := range s.hosts(f[1:2]) {
