@@ -196,7 +196,8 @@ func TestSlowQuarter(t *testing.T) {
 		if len(verdicts) > 5 {
 			w.Errorf("%d verdicts on healthy peers, want at most 5; first %v", len(verdicts), verdicts[0])
 		}
-		w.Whole(nodes, 30*time.Second)
+		// A slow one was out more than once: it comes back when all was well for 30 s.
+		w.Whole(nodes, 45*time.Second)
 	}, virtual)
 }
 

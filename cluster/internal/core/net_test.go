@@ -148,7 +148,7 @@ func (st *simStream) syn(again time.Duration) {
 	if a.closed || a.open || a.vanished {
 		return
 	}
-	if h != nil && !h.noRoute && w.net.passes(a.h, h) {
+	if h != nil && !h.noRoute && (w.net.passes(a.h, h) || a.h.on && a.h.refuse[h.index]) {
 		w.after(w.net.latency(), func() { st.synArrives() })
 	}
 	w.after(again, func() { st.syn(2 * again) })
@@ -159,8 +159,8 @@ func (st *simStream) synArrives() {
 	switch {
 	case !h.on:
 		return
-	case h.proc == nil:
-		if w.net.passes(h, a.h) {
+	case h.proc == nil || a.h.refuse[h.index]:
+		if w.net.passes(h, a.h) || a.h.refuse[h.index] {
 			w.after(w.net.latency(), func() {
 				if !st.done && !a.open {
 					st.shut(0, false)

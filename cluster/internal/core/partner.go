@@ -152,6 +152,9 @@ func (c *Core) broke(id ID) {
 	w := r.watch
 	w.out = false
 	w.since, w.heard, w.broke = max(w.since, w.heard), 0, c.now // the silence goes on
+	if w.says == Hears {
+		w.says = Nothing // when it is heard again, those who ask are told
+	}
 	c.dial(r)
 }
 

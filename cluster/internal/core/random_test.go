@@ -2,9 +2,7 @@ package core
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,17 +11,9 @@ import (
 // TestRandomFaults plays random faults and checks the invariants: after each step
 // those of every single core and every single change, and at rest that all views
 // are equal and right. A run that fails is shrunk and printed as a scenario.
-//
-// PEER_SIM_STEPS is how many inputs all cores take in together, PEER_SIM_SEED the
-// first seed.
 func TestRandomFaults(t *testing.T) {
-	steps, seed := uint64(1_500_000), uint64(1)
-	if v, err := strconv.ParseFloat(os.Getenv("PEER_SIM_STEPS"), 64); err == nil {
-		steps = uint64(v)
-	}
-	if v, err := strconv.ParseUint(os.Getenv("PEER_SIM_SEED"), 10, 64); err == nil {
-		seed = v
-	}
+	t.Parallel()
+	steps, seed := steps()
 	failed := 0
 	first, done := seed, uint64(0)
 	for ; done < steps && failed < 3; seed++ {

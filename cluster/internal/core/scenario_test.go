@@ -28,6 +28,8 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	cut n1 > n3                 nothing passes this way
 //	deaf, mute, isolate n3      it gets nothing, sends nothing, both
 //	nolink n3                   its interface is down
+//	refuse n2 n5                a firewall between them refuses
+//	reset n2                    all its streams end
 //	loss n7 out 80%             also: in, all (loss all 20%)
 //	flap n7 in 100% 20s 240s    on and off for 20 s each, for 240 s in all
 //	slow 5%, twice 5%           datagrams are late, or come twice
@@ -142,6 +144,16 @@ func (s *scenario) do(line string) string {
 	case "isolate":
 		s.cut([]string{"hosts"}, f[1:])
 		s.cut(f[1:], []string{"hosts"})
+	case "reset":
+		for _, h := range s.hosts(f[1:]) {
+			w.reset(h)
+		}
+	case "refuse":
+		for _, h := range s.hosts(f[1:]) {
+			for _, o := range s.hosts(f[1:]) {
+				h.refuse[o.index], h.cut[o.index] = o != h, o != h
+			}
+		}
 	case "nolink":
 		for _, h := range s.hosts(f[1:]) {
 			w.unlink(h)
@@ -166,6 +178,7 @@ func (s *scenario) do(line string) string {
 		for _, h := range w.hosts {
 			h.lossIn, h.lossOut, h.noRoute, h.noLink = 0, 0, false, false
 			clear(h.cut)
+			clear(h.refuse)
 		}
 	case "forget":
 		for _, h := range s.hosts(f[1:2]) {
@@ -601,14 +614,15 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			if strings.Contains(file, "300") && os.Getenv("PEER_SIM_STEPS") == "" {
-				t.Skip("takes half a minute: set PEER_SIM_STEPS")
-			}
+			t.Parallel()
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			blocks := parseScenario(string(text))
+			if first := commands(blocks[0].head)[0]; raceDetector && len(first) > len("start 9") || strings.HasSuffix(first, "00") && !long() {
+				t.Skip("large: see long_test.go")
+			}
 			s := newScenario(1)
 			if testing.Verbose() && os.Getenv("PEER_SIM_LOG") != "" {
 				s.w.verbose = t.Logf
@@ -641,14 +655,13 @@ func TestScenarios(t *testing.T) {
 }
 
 // TestScenarioFigures plays the scenarios with many seeds, and writes what each of
-// their bars took. PEER_SIM_FIGURES is the number of seeds, PEER_SIM_ONLY a part
-// of a name.
+// their bars took.
 func TestScenarioFigures(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("PEER_SIM_FIGURES"))
 	if n == 0 {
 		t.Skip("PEER_SIM_FIGURES is not set")
 	}
-	first, _ := strconv.Atoi(os.Getenv("PEER_SIM_SEED"))
+	first := int(firstSeed())
 	files, _ := filepath.Glob("testdata/*.txt")
 	for _, file := range files {
 		if !strings.Contains(file, os.Getenv("PEER_SIM_ONLY")) {

@@ -146,6 +146,9 @@ func (w *world) note(xs ...uint64) {
 	w.trace = t
 }
 
+// below returns a number in [0, n).
+func (r *rng) below(n int) int { return int(r.next() % uint64(n)) }
+
 // chance is true in n of 1000.
 func (w *world) chance(n int) bool { return n > 0 && w.rng.below(1000) < n }
 
@@ -175,6 +178,7 @@ type simHost struct {
 	lossIn  int  // of 1000
 	lossOut int
 	cut     []bool // to whom nothing gets
+	refuse  []bool // and from whom a firewall refuses what this host dials
 	proc    *simProc
 	last    *simProc // the latest that ran
 	disk    disk
@@ -199,7 +203,7 @@ func (w *world) host(label string) *simHost {
 	w.hosts = append(w.hosts, h)
 	for _, o := range w.hosts {
 		for len(o.cut) < len(w.hosts) {
-			o.cut = append(o.cut, false)
+			o.cut, o.refuse = append(o.cut, false), append(o.refuse, false)
 		}
 	}
 	w.byAddr[h.addr] = h
@@ -519,11 +523,21 @@ func (w *world) pause(h *simHost, d time.Duration) {
 
 // unlink takes h's interface down: its streams end, and its dials fail at once.
 func (w *world) unlink(h *simHost) {
+	w.reset(h)
 	h.noLink = true
-	if h.proc != nil {
-		for _, st := range slices.Clone(h.proc.streams) {
-			st.breaks(st.side(h.proc))
+}
+
+// reset ends all streams of h, at both ends if the network carries it.
+func (w *world) reset(h *simHost) {
+	if h.proc == nil {
+		return
+	}
+	for _, st := range slices.Clone(h.proc.streams) {
+		i := st.side(h.proc)
+		if other := st.ends[1-i].h; other != nil && !h.noLink && w.net.passes(h, other) {
+			w.after(w.net.latency(), func() { st.breaks(1 - i) })
 		}
+		st.breaks(i)
 	}
 }
 

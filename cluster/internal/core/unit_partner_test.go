@@ -154,6 +154,25 @@ func TestBroke(t *testing.T) {
 	}
 }
 
+// Who is asked while his own stream is broken answers when he hears the member again.
+func TestAnswerAfterABreak(t *testing.T) {
+	r := newRig(t, 4)
+	r.says(Hears)
+	r.step(Broke{Peer: r.about.ID})
+	r.sends = nil
+	r.step(VoteIn{Vote{About: r.about.ID, From: recOf(1).ID, Epoch: 1, Seq: 1, Says: Refuses, Ask: true}})
+	if len(r.sends) != 0 {
+		t.Errorf("answers %v without hearing it", r.sends)
+	}
+	r.step(Up{Peer: r.about.ID, Out: true})
+	for _, s := range r.sends {
+		if v, ok := s.Msg.(Vote); ok && v.Says == Hears && slices.Contains(s.To, recOf(1).ID) {
+			return
+		}
+	}
+	t.Errorf("sends %v, want that it hears it", r.sends)
+}
+
 // A suspect that is heard is told what is held of it, not in each beat.
 func TestTellTheSuspect(t *testing.T) {
 	r := newRig(t, 4)

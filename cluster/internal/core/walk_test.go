@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -383,17 +382,7 @@ func (k *walker) fail(err error) {
 }
 
 func TestWalk(t *testing.T) {
-	length := 8 * time.Second
-	if testing.Short() {
-		length = time.Second
-	}
-	if s := os.Getenv("PEER_WALK"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		length = d
-	}
+	length := walkFor(t)
 	for _, n := range []int{3, 4} {
 		t.Run(fmt.Sprintf("%d cores", n), func(t *testing.T) {
 			k := &walker{seed: maphash.MakeSeed(), deadline: time.Now().Add(length)}
@@ -418,7 +407,7 @@ func TestWalk(t *testing.T) {
 // does: the walk relies on both.
 func TestSameInputsSameOutputs(t *testing.T) {
 	k := &walker{seed: maphash.MakeSeed()}
-	for seed := range uint64(50) {
+	for seed := range uint64(10) {
 		g := rng(seed)
 		a := newCluster(4, budget{1, 1, 1, 3, 3, 20})
 		for range 60 {
