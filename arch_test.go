@@ -2,7 +2,14 @@
 // the compiler would allow and the design does not. Each arrow says why it is
 // there; whoever wants to change one changes it here, in the open.
 //
-//	cmd/peer ─► agent ─► cluster       who is alive
+//	cmd/peer ─► agent ─► cluster       who is alive ─► cluster/internal/
+//	   │          │                      core     the rule, without I/O
+//	   │          │                      watch    streams between partners
+//	   │          │                      port     UDP and TCP of the gossip port
+//	   │          │                      keys     keys in force, rotation
+//	   │          │                      address  bind, advertise, seeds
+//	   │          │                      datadir  what outlives a restart
+//	   │          │                      text     words; the only one that rooms share
 //	   │          ├────► selector      whose turn
 //	   │          └────► lockclient    who may go in
 //	   ├──► agent/api                  a leaf: wire shapes and a client
@@ -13,6 +20,7 @@
 package peer_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -107,9 +115,18 @@ var arrows = []struct {
 		},
 	},
 	{
-		"memberlist in one room",
-		"only cluster knows memberlist: it hides states and races, and cluster's own table is what everybody else may trust",
-		func(e edge) bool { return e.of("github.com/hashicorp/memberlist") && !e.in("cluster") },
+		"core pure",
+		"cluster/internal/core is a state machine over plain values: it reads no clock, draws no random number, opens no socket and starts nothing, so that a run is replayed from its inputs; what it may import is listed here",
+		func(e edge) bool {
+			return e.in("cluster/internal/core") && !e.test() && !slices.Contains(pure, e.pkg)
+		},
+	},
+	{
+		"memberlist in two rooms",
+		"only cluster and the port under it know memberlist: it hides states and races, and cluster's own table is what everybody else may trust",
+		func(e edge) bool {
+			return e.of("github.com/hashicorp/memberlist") && path.Dir(e.file) != "cluster" && !e.in("cluster/internal/port")
+		},
 	},
 	{
 		"Redis in one room",
@@ -138,6 +155,12 @@ var arrows = []struct {
 		"nobody imports cmd/peer: what two commands share lives in the room that it is about",
 		func(e edge) bool { return e.ours("cmd") && !e.in("cmd") },
 	},
+}
+
+// pure are the packages that cluster/internal/core may import: values and
+// algorithms. Of time it uses durations, and of net addresses.
+var pure = []string{
+	"bytes", "cmp", "encoding/binary", "errors", "fmt", "maps", "math", "math/bits", "net/netip", "slices", "strings", "time",
 }
 
 // drawers are directories that collect what nobody found a place for.
@@ -175,7 +198,15 @@ func TestArrowsBite(t *testing.T) {
 		{"lockclient/acquire.go", module + "/agent/api", "organs apart"},
 		{"lockclient/acquire_test.go", module + "/testcluster", ""},
 		{"cluster/start_test.go", module + "/lockclient", "organs apart"},
-		{"cluster/table.go", "github.com/hashicorp/memberlist", ""},
+		{"cluster/delegate.go", "github.com/hashicorp/memberlist", ""},
+		{"cluster/internal/port/port.go", "github.com/hashicorp/memberlist", ""},
+		{"cluster/internal/watch/watcher.go", "github.com/hashicorp/memberlist", "memberlist in two rooms"},
+		{"cluster/internal/core/core.go", "net/netip", ""},
+		{"cluster/internal/core/core.go", "net", "core pure"},
+		{"cluster/internal/core/core.go", "math/rand/v2", "core pure"},
+		{"cluster/internal/core/core.go", "sync", "core pure"},
+		{"cluster/internal/core/core.go", module + "/cluster/internal/text", "core pure"},
+		{"cluster/internal/core/sim_test.go", "math/rand/v2", ""},
 		{"selector/bench_test.go", "google.golang.org/grpc", "selector alone"},
 		{"selector/ring.go", "sync/atomic", ""},
 		{"agent/api/client.go", module + "/cluster", "api a leaf"},
@@ -188,7 +219,7 @@ func TestArrowsBite(t *testing.T) {
 		{"agent/consul/handler.go", module + "/agent/api", "Consul's shapes alone"},
 		{"agent/consul/handler.go", "net/http", ""},
 		{"agent/agent.go", module + "/cluster", ""},
-		{"agent/agent.go", "github.com/hashicorp/memberlist", "memberlist in one room"},
+		{"agent/agent.go", "github.com/hashicorp/memberlist", "memberlist in two rooms"},
 		{"agent/agent.go", "github.com/redis/go-redis/v9", "Redis in one room"},
 		{"agent/agent.go", "github.com/alicebob/miniredis/v2", "embedded Redis for dev and tests"},
 		{"cmd/peer/dev.go", "github.com/alicebob/miniredis/v2", ""},
@@ -207,6 +238,76 @@ func TestArrowsBite(t *testing.T) {
 			t.Errorf("%s imports %s: got %q broken, want %q", c.file, c.pkg, s, c.want)
 		}
 	}
+}
+
+// timeValues are what cluster/internal/core may use of package time: no clock and
+// no timer.
+var timeValues = []string{"Duration", "Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour"}
+
+// The core starts no goroutine, shares nothing by channels and reads no clock:
+// its owner tells it what happened, and when.
+func TestCoreIsPure(t *testing.T) {
+	files, err := filepath.Glob("cluster/internal/core/*.go")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("got %d files, %v", len(files), err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range impure(t, name, string(src)) {
+			t.Error(s)
+		}
+	}
+}
+
+func TestImpureBites(t *testing.T) {
+	for _, c := range []struct{ body, want string }{
+		{`const d = 3 * time.Second`, ""},
+		{`func f() time.Duration { return time.Minute }`, ""},
+		{`func f() { _ = time.Now() }`, "time.Now"},
+		{`func f(t time.Time) {}`, "time.Time"},
+		{`func f() { time.Sleep(1) }`, "time.Sleep"},
+		{`func f() { go f() }`, "go statement"},
+		{`var c chan int`, "channel"},
+		{`func f() { select {} }`, "select statement"},
+	} {
+		got := strings.Join(impure(t, "x.go", "package core\nimport \"time\"\n"+c.body), ", ")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %q, want %q", c.body, got, c.want)
+		}
+	}
+}
+
+// impure lists what the source of a file does that a state machine must not.
+func impure(t *testing.T, name, src string) (found []string) {
+	t.Helper()
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, name, src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(n ast.Node, what string) { found = append(found, set.Position(n.Pos()).String()+": "+what) }
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			note(n, "a go statement")
+		case *ast.ChanType:
+			note(n, "a channel")
+		case *ast.SelectStmt:
+			note(n, "a select statement")
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && !slices.Contains(timeValues, n.Sel.Name) {
+				note(n, "time."+n.Sel.Name+": the owner of the core has the clock")
+			}
+		}
+		return true
+	})
+	return found
 }
 
 // survey reads the imports of every Go file below root, whatever system it is

@@ -22,3 +22,9 @@ var (
 	NameCase    = nameCase
 	Unseen      = unseen
 )
+
+// MemberText is the line of the feed for e.
+func MemberText(e cluster.Event) string { return memberText(e) }
+
+// Explain says why m is not handed out.
+func Explain(m cluster.Member) string { return endpoint{member: m}.describe() }

@@ -68,6 +68,28 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// The feed, and who asks why a peer is not handed out, get the same words.
+func TestEventsAndExplanations(t *testing.T) {
+	for _, tt := range []struct {
+		m          cluster.Member
+		event, why string
+	}{
+		{in("b", cluster.Suspect, cluster.CauseOverdue), "b is out of rotation: overdue", "suspect: overdue"},
+		{in("b", cluster.Suspect, cluster.CauseUnreachable), "b is out of rotation: unreachable at 10.0.0.9:7946", "suspect: unreachable at 10.0.0.9:7946"},
+		{in("b", cluster.Suspect, cluster.CauseDeaf), "b is out of rotation: hears nobody", "suspect: hears nobody"},
+	} {
+		if got := agent.MemberText(cluster.Event{Type: cluster.Overdue, Member: tt.m}); got != tt.event {
+			t.Errorf("event: got %q, want %q", got, tt.event)
+		}
+		if got := agent.Explain(tt.m); got != tt.why {
+			t.Errorf("why: got %q, want %q", got, tt.why)
+		}
+	}
+	if got := agent.Explain(in("b", cluster.Failed, cluster.CauseUnreachable)); got != "failed (unreachable)" {
+		t.Errorf("of a failed one: %q", got)
+	}
+}
+
 func TestJoined(t *testing.T) {
 	itself := errors.New("it leads back to this peer itself: give the address of another one")
 	refused := errors.New("join 10.0.0.2:7946: connection refused: no agent listens there")

@@ -75,7 +75,7 @@ func (c *Core) around(dst []*row, r *row) []*row {
 	n := len(c.ring)
 	for d := range watchWidth {
 		for _, p := range []*row{c.ring[(next+d)%n], c.ring[(at-1-d+2*n)%n]} {
-			if p != r && (p.watch == nil || !p.watch.says.crash()) {
+			if p != r && (p.watch == nil || p.watch.says != Refuses) {
 				dst = append(dst, p)
 			}
 		}

@@ -146,7 +146,7 @@ func BenchmarkDeathAndReturn(b *testing.B) {
 			c.Step(now, Dialled{Peer: about.ID, Result: Refused})
 			for _, v := range voters[:3] {
 				seq++
-				c.Step(now, VoteIn{Vote{About: about.ID, From: v, Epoch: about.Epoch, Seq: seq, Says: Vanished}})
+				c.Step(now, VoteIn{Vote{About: about.ID, From: v, Epoch: about.Epoch, Seq: seq, Says: Refuses}})
 			}
 			if about.State != Failed {
 				b.Fatalf("state %v, want failed", about.State)

@@ -61,7 +61,8 @@ type Stats struct {
 	Partners   int
 	Known      int // instances in the table
 	Unseen     []Memory
-	Joined     bool // a table was exchanged with another peer
+	Alike      [][2]string // names of live members that differ in case only
+	Joined     bool        // a table was exchanged with another peer
 }
 
 // New returns a Core that knows only itself. now is the time on the clock of all
@@ -173,7 +174,7 @@ func (c *Core) Stats() Stats {
 	s := c.stats
 	s.CutOff, s.Trouble, s.Damped = c.cutOff, c.trouble(), c.own.damped(c.now)
 	s.Partners, s.Known = len(c.partners), len(c.byID)
-	s.Unseen, s.Joined = c.contacts.unseen(), c.contacts.joined
+	s.Unseen, s.Joined, s.Alike = c.contacts.unseen(), c.contacts.joined, c.alike()
 	return s
 }
 

@@ -19,22 +19,31 @@
 // The members that may be alive form a ring, ordered by a hash of their instance.
 // Three members on either side of a member are its partners: they share watch
 // streams with it. A partner that does not hear a member accuses it, and tells
-// the other partners. A partner that does hear it says so. A majority of all
-// partners decides at once; where it is close, the partners are asked, and after
-// a short wait more accusers than hearers decide. The decision is announced to
-// everybody. Nobody else takes a member out of rotation, with three exceptions:
+// the other partners. A partner that does hear it says so when it is asked. A
+// majority of all partners decides at once. Two accusers decide after a short wait
+// in which they asked again and again and nobody said that he hears it; who doubts
+// his own hearing waits for longer. Of a process that the kernel called dead, more
+// accusers than hearers decide, and who was seen to die himself is not waited for.
+// The decision is announced to everybody: in a large cluster a few partners tell
+// each member, and those that are left take over from those that are gone. Nobody
+// else takes a member out of rotation, with three exceptions:
 //
 //   - the member itself, which is believed at once: it left, it hears nobody, it
 //     loses packets, nobody hears it;
-//   - SWIM's verdict, slow and sure, after the partners were asked and none hears
-//     the member;
+//   - SWIM's verdict, slow and sure, after the partners were asked, another one
+//     does not hear the member either, and none does. That nobody answers proves
+//     nothing, and who is out of rotation himself decides nothing;
 //   - a peer that itself hears nobody, or whose own dials a member refuses, for its
 //     own view alone and never for anybody else's.
 //
 // A verdict that comes in a table exchange may be old. If it accuses a member that
 // is alive here, then that member is told first, and the verdict counts when no
-// answer comes in askWait. A member that is unknown here is taken as the table
-// has it.
+// answer comes in askWait. A member's own word is no hearsay and counts at once. A
+// member that is unknown here is taken as the table has it, and as suspect if it
+// comes from a peer that hears nobody.
+//
+// A member that is heard and whose address nobody can dial is suspect, never
+// failed, until somebody could dial it.
 //
 // # Damping
 //

@@ -159,7 +159,7 @@ func (c *Core) adopt(r *row, rec *Rec) {
 		c.heat(r) // SWIM may hold it dead still
 	}
 	if r.Addr != from && r.watch != nil {
-		r.watch.proven, r.watch.had = false, false
+		r.watch.proven = false
 		c.dial(r)
 	}
 	if news {
@@ -315,27 +315,4 @@ func (c *Core) drop(r *row) {
 	c.remove(r)
 	r.hidden = true
 	c.show(r)
-}
-
-// forget drops the departed of a name, for everybody.
-func (c *Core) forget(name string) {
-	for _, r := range slices.Clone(c.named(name)) {
-		if r != c.self && (r.State == Failed || r.State == Left) {
-			c.announceWith(r, func() { c.edit(r, func() { r.State, r.Cause = Forgotten, NoCause }) })
-		}
-	}
-	c.contacts.forget(name)
-}
-
-// Departed says of a name whether it is known at all, and whether all its
-// instances are gone.
-func (c *Core) Departed(name string) (known, gone bool) {
-	gone = true
-	for _, r := range c.named(name) {
-		if r.shown {
-			known = true
-			gone = gone && r.seen >= Failed
-		}
-	}
-	return known || c.contacts.remembers(name), gone
 }

@@ -23,7 +23,7 @@ const (
 
 // passes says whether a packet gets from a to b now.
 func (n *network) passes(a, b *simHost) bool {
-	if !a.on || a.cut[b.index] {
+	if !a.on || a.noLink || b.noLink || a.cut[b.index] {
 		return false
 	}
 	return a == b || !n.w.chance(n.loss) && !n.w.chance(a.lossOut) && !n.w.chance(b.lossIn)
@@ -133,6 +133,13 @@ func (p *simProc) connect(kind streamKind, want ID, addr netip.AddrPort) {
 			p.do(func() { st.result(TimedOut) })()
 		}
 	})
+	if p.h.noLink { // its kernel knows no way
+		w.after(time.Millisecond, func() {
+			st.shut(0, false)
+			p.do(func() { st.result(TimedOut) })()
+		})
+		return
+	}
 	st.syn(synAgain)
 }
 

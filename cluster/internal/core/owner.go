@@ -307,7 +307,8 @@ func (c *Core) diagnose() Cause {
 // and by what it hears also the others. If it were those that it dialled alone, it
 // might be that its neighbours are at fault.
 func (c *Core) lossy() bool {
-	var held, late []int
+	var links [2][4 * watchWidth]int
+	held, late := links[0][:0], links[1][:0]
 	for _, r := range c.partners {
 		if r.watch.succ {
 			held = append(held, r.watch.held)

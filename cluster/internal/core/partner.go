@@ -9,16 +9,14 @@ import (
 type Evidence uint8
 
 const (
-	Nothing  Evidence = iota
-	Hears             // it has heard the member within silentAfter
-	Silent            // it has not
-	NoRoute           // it hears the member, and cannot dial its address
-	Refuses           // the address refuses, but never answered: a firewall may do that
-	Vanished          // its stream broke, and then its address refused or was another's
+	Nothing Evidence = iota
+	Hears            // it has heard the member within silentAfter
+	Silent           // it has not
+	NoRoute          // it hears the member, and cannot dial its address
+	Refuses          // its address refuses, or another instance answers there
 )
 
 func (e Evidence) accuses() bool { return e >= Silent }
-func (e Evidence) crash() bool   { return e == Refuses || e == Vanished }
 
 // watch is what a partner of this peer is watched by.
 type watch struct {
@@ -26,10 +24,10 @@ type watch struct {
 	out     bool          // that stream is open
 	since   time.Duration // when the watch began, or the epoch was raised
 	heard   time.Duration // the last byte, 0 if never
+	broke   time.Duration // when a stream broke last: what came before proves nothing
 	says    Evidence      // what this peer says of it
 	at      time.Duration // since when
 	told    time.Duration // when the others were last told
-	had     bool          // there was a stream
 	dialing bool
 	dialed  time.Duration // when the last dial began
 	proven  bool          // its address answered a dial
@@ -55,7 +53,7 @@ func (c *Core) followRing() {
 	for i, r := range all {
 		succ := i < succs || slices.Contains(all[:succs], r)
 		if r.watch == nil {
-			r.watch = &watch{since: c.now, succ: succ}
+			r.watch = &watch{since: c.now}
 			c.partners = append(c.partners, r)
 			if len(r.votes) > 0 { // others doubt it already
 				c.dial(r)
@@ -64,11 +62,10 @@ func (c *Core) followRing() {
 			c.out.Closes = append(c.out.Closes, Close{Peer: r.ID, OnlyOut: true})
 			r.watch.dialing = false // its result will not come
 		}
-		if succ && (!r.watch.succ || !r.watch.had) && !r.watch.dialing {
-			r.watch.succ = true
+		fresh := succ && !r.watch.succ
+		if r.watch.succ = succ; fresh && !r.watch.dialing {
 			c.dial(r)
 		}
-		r.watch.succ = succ
 	}
 }
 
@@ -101,7 +98,6 @@ func (c *Core) up(id ID, out bool) {
 	if w == nil {
 		return
 	}
-	w.had = true
 	if out {
 		w.proven, w.out, w.dialing = true, true, false
 	}
@@ -127,12 +123,9 @@ func (c *Core) dialled(id ID, result DialResult) {
 		w.proven = true
 		c.heard(r, c.now)
 	case Refused:
-		switch {
-		case c.hears(r):
+		if c.hears(r) {
 			c.noRoute(r)
-		case w.had:
-			c.say(r, Vanished)
-		default:
+		} else {
 			c.say(r, Refuses)
 		}
 	case TimedOut:
@@ -157,8 +150,8 @@ func (c *Core) broke(id ID) {
 		return
 	}
 	w := r.watch
-	w.had, w.out = true, false
-	w.since, w.heard = max(w.since, w.heard), 0 // what was heard before proves nothing now, and the silence goes on
+	w.out = false
+	w.since, w.heard, w.broke = max(w.since, w.heard), 0, c.now // the silence goes on
 	c.dial(r)
 }
 
@@ -171,7 +164,7 @@ func (c *Core) hears(r *row) bool {
 // heard takes in that r was heard at a time.
 func (c *Core) heard(r *row, at time.Duration) {
 	w := r.watch
-	if w == nil || at < w.heard || at < w.since {
+	if w == nil || at < max(w.heard, w.since, w.broke) {
 		return
 	}
 	w.heard = max(at, 1)
@@ -197,11 +190,12 @@ func (c *Core) heard(r *row, at time.Duration) {
 // news to them.
 func (c *Core) say(r *row, e Evidence) {
 	w := r.watch
-	if w == nil || w.says == e || w.says.crash() && e == Silent {
+	if w == nil || w.says == e || w.says == Refuses && e == Silent {
 		return
 	}
 	old := w.says
 	w.says, w.at = e, c.now
+	c.ringMoved = c.ringMoved || e == Refuses || old == Refuses
 	if e.accuses() {
 		c.heat(r)
 		if !c.cutOff {
@@ -211,7 +205,7 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
-	if e.crash() {
+	if e == Refuses {
 		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
 			c.judge(c.hot[i])
 		}
@@ -272,7 +266,12 @@ func (c *Core) listen() {
 			silent++ // all are counted first: if nobody is heard, it is this peer that is cut off
 		}
 	}
-	c.setCutOff(len(c.partners) > 1 && silent == len(c.partners))
+	switch { // a new watch is no sign of life: only what is heard ends it, or that all are known to be gone
+	case len(c.partners) > 1 && silent == len(c.partners):
+		c.setCutOff(true)
+	case len(c.partners) == 0:
+		c.setCutOff(false)
+	}
 	for _, r := range c.partners { // who is a partner is settled at the end of a Step
 		w := r.watch
 		if c.now-max(w.heard, w.since) > silentAfter {

@@ -37,7 +37,9 @@ func (c *Core) ringOut(r *row) {
 }
 
 // walk appends to dst the next watchWidth members that are in rotation, in one
-// direction from r, and the suspects on the way: one more is watched for each.
+// direction from r, and the suspects and those that refuse this peer on the way: one
+// more is watched for each. So who outlives all its neighbours finds the next ones
+// at once.
 func (c *Core) walk(dst []*row, r *row, step int) []*row {
 	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
 	if !found {
@@ -47,7 +49,7 @@ func (c *Core) walk(dst []*row, r *row, step int) []*row {
 	for i, sound := 1, 0; i < n && i <= walkLimit && sound < watchWidth; i++ {
 		o := c.ring[((at+i*step)%n+n)%n]
 		dst = append(dst, o)
-		if o.State == Alive {
+		if o.State == Alive && (o.watch == nil || o.watch.says != Refuses) {
 			sound++
 		}
 	}

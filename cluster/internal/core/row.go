@@ -265,7 +265,7 @@ func (c *Core) show(r *row) {
 			s, why = Failed, Unreachable
 		case c.cutOff && s == Alive:
 			s, why = Suspect, Overdue
-		case s == Alive && r.watch != nil && r.watch.says.crash() && c.now-r.watch.at >= crashWait:
+		case s == Alive && r.watch != nil && r.watch.says == Refuses && c.now-r.watch.at >= crashWait:
 			s, why = Suspect, Unreachable // for this peer alone: the others hear it
 		}
 	}

@@ -27,6 +27,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	cut n1 n2 | n3              nothing passes either way
 //	cut n1 > n3                 nothing passes this way
 //	deaf, mute, isolate n3      it gets nothing, sends nothing, both
+//	nolink n3                   its interface is down
 //	loss n7 out 80%             also: in, all (loss all 20%)
 //	flap n7 in 100% 20s 240s    on and off for 20 s each, for 240 s in all
 //	slow 5%, twice 5%           datagrams are late, or come twice
@@ -141,6 +142,10 @@ func (s *scenario) do(line string) string {
 	case "isolate":
 		s.cut([]string{"hosts"}, f[1:])
 		s.cut(f[1:], []string{"hosts"})
+	case "nolink":
+		for _, h := range s.hosts(f[1:]) {
+			w.unlink(h)
+		}
 	case "loss":
 		if f[1] == "all" {
 			w.net.loss = perMille(f[2])
@@ -159,7 +164,7 @@ func (s *scenario) do(line string) string {
 	case "heal":
 		w.net.loss = 0
 		for _, h := range w.hosts {
-			h.lossIn, h.lossOut, h.noRoute = 0, 0, false
+			h.lossIn, h.lossOut, h.noRoute, h.noLink = 0, 0, false, false
 			clear(h.cut)
 		}
 	case "forget":

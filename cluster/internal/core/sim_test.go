@@ -171,6 +171,7 @@ type simHost struct {
 	addr    netip.AddrPort
 	on      bool
 	noRoute bool // nobody can reach its address; what it dials works
+	noLink  bool // its interface is down
 	lossIn  int  // of 1000
 	lossOut int
 	cut     []bool // to whom nothing gets
@@ -516,6 +517,16 @@ func (w *world) pause(h *simHost, d time.Duration) {
 	})
 }
 
+// unlink takes h's interface down: its streams end, and its dials fail at once.
+func (w *world) unlink(h *simHost) {
+	h.noLink = true
+	if h.proc != nil {
+		for _, st := range slices.Clone(h.proc.streams) {
+			st.breaks(st.side(h.proc))
+		}
+	}
+}
+
 // leave lets p say goodbye and end.
 func (w *world) leave(h *simHost) {
 	p := h.proc
@@ -608,7 +619,7 @@ func (w *world) disturb() {
 	w.faults = w.now
 	w.faulty = w.net.loss > 0
 	for _, h := range w.hosts {
-		if h.lossIn > 0 || h.lossOut > 0 || h.noRoute || h.proc != nil && h.proc.paused || slices.Contains(h.cut, true) {
+		if h.lossIn > 0 || h.lossOut > 0 || h.noRoute || h.noLink || h.proc != nil && h.proc.paused || slices.Contains(h.cut, true) {
 			w.faulty = true
 		}
 	}

@@ -154,7 +154,7 @@ func TestExchangeWhenTablesDiffer(t *testing.T) {
 	if n := exchanges(1, 2*TickEvery); n != 1 {
 		t.Errorf("%d exchanges, want 1", n)
 	}
-	if n := exchanges(1, 10*time.Minute); n < 15 || n > 35 {
+	if n := exchanges(1, 10*time.Minute); n < 90 || n > 150 {
 		t.Errorf("%d exchanges in ten minutes, want one in %v", n, exchangeMost)
 	}
 	exchanges(r.Hash(), TickEvery)
@@ -183,7 +183,7 @@ func TestHash(t *testing.T) {
 	}
 	// Whatever happened, the running sum is the sum of the rows.
 	r := newRig(t, 7)
-	r.votes("vvvv..")
+	r.votes("rrrr..")
 	r.tells("1 suspect mute")
 	r.step(Record{Peer: recOf(1).ID, Number: 9})
 	r.step(Table{From: recOf(1).ID, Recs: []Rec{parseMember(t, "5 a 1 left")}})

@@ -169,7 +169,7 @@ func TestDiagnose(t *testing.T) {
 				for i, p := range r.partners {
 					l := Link{Peer: p.ID, Heard: r.now, Out: true}
 					if i < n {
-						l.Pending = stalledAfter + 1
+						l.Pending, l.Heard = stalledAfter+1, r.now-BeatEvery-stalledAfter-1
 					}
 					links = append(links, l)
 				}

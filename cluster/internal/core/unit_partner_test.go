@@ -149,7 +149,7 @@ func TestBroke(t *testing.T) {
 	r.vote(2, Hears)
 	r.quiet[r.about.ID] = true
 	r.wait(silentAfter + TickEvery)
-	if got := r.about.watch.says; got != Vanished {
+	if got := r.about.watch.says; got != Refuses {
 		t.Errorf("says that it is %v, want that it vanished", got)
 	}
 }
@@ -221,8 +221,8 @@ func TestShare(t *testing.T) {
 		if told[id] == 0 && !deciders[id] {
 			t.Errorf("%d is told by nobody", id)
 		}
-		if id != about.ID && told[id] > 1 {
-			t.Errorf("%d is told %d times", id, told[id])
+		if id != about.ID && !deciders[id] && told[id] != toldBy {
+			t.Errorf("%d is told %d times, want by %d", id, told[id], toldBy)
 		}
 	}
 	if told[about.ID] != 2*watchWidth {

@@ -22,13 +22,12 @@ func (v *vote) counts(epoch uint64, now time.Duration) bool {
 
 // tally counts what the partners of a member say.
 type tally struct {
-	all      int // partners, and others that voted
-	accuse   int
-	witness  int // of those, others than this peer
-	crash    int
-	hear     int
-	vanished bool
-	noRoute  int // of those that accuse: they hear it, and cannot dial it
+	all     int // partners, and others that voted
+	accuse  int
+	witness int // of those, others than this peer
+	crash   int
+	hear    int
+	noRoute int // of those that accuse: they hear it, and cannot dial it
 }
 
 func (t *tally) add(e Evidence) {
@@ -37,10 +36,9 @@ func (t *tally) add(e Evidence) {
 		t.hear++
 	case e.accuses():
 		t.accuse++
-		if e.crash() {
+		if e == Refuses {
 			t.crash++
 		}
-		t.vanished = t.vanished || e == Vanished
 		if e == NoRoute {
 			t.noRoute++
 		}
@@ -60,7 +58,7 @@ func (c *Core) count(r *row) (t tally) {
 	var scratch [2 * watchWidth]*row
 	partners := c.partnersOf(scratch[:0], r)
 	for _, p := range partners {
-		if p.watch == nil || !p.watch.says.crash() {
+		if p.watch == nil || p.watch.says != Refuses {
 			t.all++
 		}
 		if p == c.self {
@@ -150,7 +148,7 @@ func (c *Core) send(to []ID, m Message) {
 
 // takeVote takes in what another partner says.
 func (c *Core) takeVote(v Vote) {
-	if v.From == c.self.ID || v.Says > Vanished {
+	if v.From == c.self.ID || v.Says > Refuses {
 		return
 	}
 	if v.About == c.self.ID {
@@ -172,7 +170,7 @@ func (c *Core) takeVote(v Vote) {
 	if v.Says != Nothing {
 		c.store(r, v)
 	}
-	if v.Says.crash() && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
+	if v.Says == Refuses && r.watch != nil && !r.watch.says.accuses() && !r.watch.dialing && c.now-r.watch.dialed > redialAfter/4 {
 		c.dial(r) // one voice is enough to look for oneself
 	}
 	if v.Ask {
@@ -215,8 +213,7 @@ func (c *Core) judge(r *row) {
 		if r.first == 0 {
 			r.first = c.now
 		}
-		sure := t.vanished || t.crash > 1 || t.crash == t.all
-		if sure && (2*t.crash > t.all || c.now-r.first >= crashWait && t.crash > t.hear) {
+		if 2*t.crash > t.all || c.now-r.first >= crashWait && t.crash > t.hear {
 			c.verdict(r, Failed, Crashed)
 			return
 		}
@@ -258,7 +255,7 @@ func (c *Core) judge(r *row) {
 // that it does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
-	case c.own.trouble != NoCause: // then so may SWIM be
+	case c.own.out: // then so may SWIM's messages be: others decide
 	case !r.swimAsked:
 		r.swimAsked, r.swimAt = true, c.now
 		c.ask(r)

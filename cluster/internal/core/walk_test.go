@@ -499,8 +499,8 @@ func (k *walker) hash(w *cluster) uint64 {
 			votes(r.votes)
 			if m := r.watch; m != nil {
 				num(uint64(m.says))
-				flag(m.succ, m.out, m.had, m.dialing, m.proven)
-				when(m.since, m.heard, m.at, m.told, m.dialed)
+				flag(m.succ, m.out, m.dialing, m.proven)
+				when(m.since, m.heard, m.broke, m.at, m.told, m.dialed)
 			}
 		}
 	}

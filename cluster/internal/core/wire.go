@@ -224,7 +224,7 @@ func ParseVote(b []byte) (Vote, error) {
 	if r.err != nil {
 		return Vote{}, fmt.Errorf("%w: vote", ErrWire)
 	}
-	if v.Says > Vanished {
+	if v.Says > Refuses {
 		v.Says = Nothing
 	}
 	return v, nil
@@ -315,8 +315,6 @@ func (e Evidence) String() string {
 		return "cannot dial its address"
 	case Refuses:
 		return "its address refuses"
-	case Vanished:
-		return "its stream broke and its address refuses"
 	}
 	return "says nothing"
 }

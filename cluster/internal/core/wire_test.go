@@ -35,7 +35,7 @@ func frames() []struct {
 		name  string
 		frame []byte
 	}{
-		{"vote", Vote{About: 1, From: 2, Epoch: 3, Seq: 400, Says: Vanished}.Append(nil)},
+		{"vote", Vote{About: 1, From: 2, Epoch: 3, Seq: 400, Says: Refuses}.Append(nil)},
 		{"vote that asks", Vote{About: 1, From: 2, Epoch: 3, Seq: 4, Says: Silent, Ask: true}.Append(nil)},
 		{"news", AppendRecs(nil, FrameNews, 2, []Rec{sampleRec()})},
 		{"table", AppendRecs(nil, FrameTable, 2, []Rec{least, six})},
@@ -181,7 +181,7 @@ func TestOtherVersionsAndHostileRecords(t *testing.T) {
 
 // What a later version says in a vote is ignored alone.
 func TestVoteOfALaterVersion(t *testing.T) {
-	b := Vote{About: 1, From: 2, Epoch: 3, Seq: 4, Says: Vanished + 1, Ask: true}.Append(nil)
+	b := Vote{About: 1, From: 2, Epoch: 3, Seq: 4, Says: Refuses + 1, Ask: true}.Append(nil)
 	b[len(b)-1] |= 0xf0
 	got, err := ParseVote(b[1:])
 	if want := (Vote{About: 1, From: 2, Epoch: 3, Seq: 4, Ask: true}); got != want || err != nil {
@@ -294,7 +294,7 @@ func FuzzVote(f *testing.F) {
 			if again, err := ParseVote(v.Append(nil)[1:]); err != nil || again != v {
 				t.Errorf("%+v, %v, want %+v", again, err, v)
 			}
-			if v.Says > Vanished {
+			if v.Says > Refuses {
 				t.Errorf("says %d", v.Says)
 			}
 		}
