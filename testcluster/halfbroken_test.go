@@ -2,6 +2,7 @@ package testcluster_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,11 +105,12 @@ func (f fault) run(w *World, n int, during time.Duration, which ...int) {
 	}
 	for _, n := range sick {
 		if len(f.says) > 0 {
-			if s := w.Status(n); !warns(s, f.says) {
+			s := w.Status(n)
+			said := warns(s, f.says)
+			if said == "" {
 				w.Errorf("%s does not say what is wrong with it: %+v", n.Name, s.Warnings)
-			} else {
-				w.Logf("%s says of itself: %s", n.Name, s.Warnings[0].Text)
 			}
+			w.Logf("%s says of itself: %s", n.Name, said)
 		}
 	}
 
@@ -129,15 +131,14 @@ func isOneOf(name string, nodes []*Node) bool {
 	return false
 }
 
-func warns(s api.Status, codes []string) bool {
+// warns returns the first warning with one of these codes, "" if there is none.
+func warns(s api.Status, codes []string) string {
 	for _, warning := range s.Warnings {
-		for _, c := range codes {
-			if warning.Code == c {
-				return true
-			}
+		if slices.Contains(codes, warning.Code) {
+			return warning.Code + ": " + warning.Text
 		}
 	}
-	return false
+	return ""
 }
 
 // The sick ones are neighbours on the ring as often as chance has it; so many of so
