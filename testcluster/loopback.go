@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -103,7 +104,7 @@ func (h *loopbackHost) addr() string { return "127.0.0.1:" + h.port }
 
 func (h *loopbackHost) start(n *Node, s Spec) (*api.Client, error) {
 	cfg := s.config(n.w)
-	cfg.Bind = h.addr()
+	cfg.Bind = cmp.Or(s.Bind, h.addr())
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	cfg.DataDir = h.dir
 	cfg.Seams.Logger = h.log.logger(s.Name)

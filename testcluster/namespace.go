@@ -10,8 +10,8 @@ import (
 )
 
 // Namespaces runs a scenario with real binaries, each in a network namespace of
-// its own with an address of its own, joined by a bridge whose rules lose what
-// is to be lost. It needs root, ip and nft; without them the scenario is
+// its own with an address and an /etc/hosts of its own, joined by a bridge whose
+// rules lose what is to be lost. It needs root, ip and nft; without them the scenario is
 // skipped, or fails when PEER_TEST_REQUIRE names netns. Redis is not reachable
 // from its hosts.
 func Namespaces(t *testing.T, scenario func(*World)) {
@@ -40,9 +40,9 @@ var worlds atomic.Int64
 // namespaces is a switch, in a namespace of its own, and the hosts around it.
 type namespaces struct {
 	t     *testing.T
-	dir   string // of all hosts
-	name  string // of the switch's namespace, and the prefix of all others
-	hosts int
+	dir   string                // of all hosts
+	name  string                // of the switch's namespace, and the prefix of all others
+	given int                   // addresses
 	dark  map[*processHost]bool // without a cable
 	cuts  []string              // rules
 	lone  []string              // rules
@@ -62,13 +62,18 @@ func (ns *namespaces) build() error {
 	return ns.rules()
 }
 
-// host makes a namespace pN with the address 10.77.0.N.
+// address gives out 10.77.0.1 and so on, each once.
+func (ns *namespaces) address() string {
+	ns.given++
+	return fmt.Sprintf("10.77.%d.%d", ns.given/250, 1+ns.given%250)
+}
+
+// host makes a namespace for n, with an address.
 func (ns *namespaces) host(n *Node) host {
-	ns.hosts++
-	i := ns.hosts
 	h := newProcessHost(ns.t, ns.dir, n)
-	h.ip, h.port = fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250), "7946"
-	name := ns.port(h)
+	h.ip, h.port = ns.address(), "7946"
+	h.veth = "p" + strings.ReplaceAll(h.ip[6:], ".", "x")
+	name := h.veth
 	r := strings.NewReplacer("HOST", ns.name+name, "NS", ns.name, "VETH", name, "ADDR", h.ip)
 	for _, line := range []string{
 		"ip netns add HOST",
@@ -82,7 +87,11 @@ func (ns *namespaces) host(n *Node) host {
 			ns.t.Fatal(err)
 		}
 	}
-	h.wrap = []string{"ip", "netns", "exec", ns.name + name}
+	if err := os.WriteFile(h.hosts(), []byte("127.0.0.1 localhost\n"), 0o600); err != nil {
+		ns.t.Fatal(err)
+	}
+	// ip netns exec gives the process mounts of its own as well.
+	h.wrap = []string{"ip", "netns", "exec", ns.name + name, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, h.hosts()}
 	h.cable = func(plugged bool) {
 		ns.dark[h] = !plugged
 		ns.must(ns.rules())
@@ -90,23 +99,35 @@ func (ns *namespaces) host(n *Node) host {
 	return h
 }
 
-// port is the name of h's port in the switch.
-func (ns *namespaces) port(h *processHost) string {
-	return "p" + strings.ReplaceAll(h.ip[6:], ".", "x")
-}
-
 func (ns *namespaces) redis() Redis {
 	ns.t.Fatal("Redis is not reachable from a namespace")
 	return nil
 }
 
+// cut loses all packets, as a router between them would: both still learn where
+// an address is, so that the other direction works.
 func (ns *namespaces) cut(from, to []*Node) {
 	for _, f := range from {
 		for _, t := range to {
-			ns.cuts = append(ns.cuts, fmt.Sprintf("iifname %q oifname %q drop", ns.port(f.host.(*processHost)), ns.port(t.host.(*processHost))))
+			ns.cuts = append(ns.cuts, between(f, t)+" ether type ip drop")
 		}
 	}
 	ns.must(ns.rules())
+}
+
+// lose loses a share of the packets, as cut does.
+func (ns *namespaces) lose(from, to []*Node, share float64) {
+	for _, f := range from {
+		for _, t := range to {
+			ns.cuts = append(ns.cuts, fmt.Sprintf("%s ether type ip numgen random mod 100 < %.0f drop", between(f, t), 100*share))
+		}
+	}
+	ns.must(ns.rules())
+}
+
+// between matches what f sends to t.
+func between(f, t *Node) string {
+	return fmt.Sprintf("iifname %q oifname %q", f.host.(*processHost).veth, t.host.(*processHost).veth)
 }
 
 // blockUDP loses every datagram.
@@ -121,7 +142,7 @@ func (ns *namespaces) isolate(n *Node) {
 }
 
 func (ns *namespaces) lonely(h *processHost) []string {
-	return []string{fmt.Sprintf("iifname %q drop", ns.port(h)), fmt.Sprintf("oifname %q drop", ns.port(h))}
+	return []string{fmt.Sprintf("iifname %q drop", h.veth), fmt.Sprintf("oifname %q drop", h.veth)}
 }
 
 func (ns *namespaces) heal() {
@@ -173,19 +194,4 @@ func run(line string) error {
 		return fmt.Errorf("%s: %w: %s", line, err, out)
 	}
 	return nil
-}
-
-// BlockUDP loses every datagram between hosts and lets streams pass, until
-// Heal.
-func (w *World) BlockUDP() {
-	switch m := w.machines.(type) {
-	case *virtual:
-		link := Wire
-		link.BlockUDP = true
-		m.net.SetDefault(link)
-	case *namespaces:
-		m.blockUDP()
-	default:
-		w.Fatal("this world's network cannot be changed")
-	}
 }

@@ -60,6 +60,7 @@ type processHost struct {
 	t        *testing.T
 	dir      string // short: a unix socket lies in it
 	ip, port string
+	veth     string             // in a namespace: its port in the switch
 	cable    func(plugged bool) // nil where it cannot be pulled
 	wrap     []string           // what comes before the command line
 	cmd      *exec.Cmd
@@ -84,6 +85,7 @@ func newProcessHost(t *testing.T, parent string, n *Node) *processHost {
 
 func (h *processHost) socket() string  { return filepath.Join(h.dir, "peer.sock") }
 func (h *processHost) config() string  { return filepath.Join(h.dir, "peer.yaml") }
+func (h *processHost) hosts() string   { return filepath.Join(h.dir, "hosts") } // its /etc/hosts, in a namespace
 func (h *processHost) logFile() string { return filepath.Join(h.dir, "log") }
 func (h *processHost) addr() string    { return net.JoinHostPort(h.ip, h.port) }
 
@@ -100,8 +102,15 @@ func (h *processHost) start(n *Node, s Spec) (*api.Client, error) {
 		h.cable(true)
 	}
 	args := []string{
-		"agent", "--config", h.config(), "--name", s.Name, "--bind", h.addr(), "--gossip-insecure",
+		"agent", "--config", h.config(), "--name", s.Name, "--gossip-insecure",
 		"--http", "none", "--socket", h.socket(), "--data-dir", filepath.Join(h.dir, "data"),
+	}
+	if s.Bind == "" {
+		s.Bind = h.addr()
+	}
+	args = append(args, "--bind", s.Bind)
+	if s.Advertise != "" {
+		args = append(args, "--advertise", s.Advertise)
 	}
 	for _, j := range s.Join {
 		args = append(args, "--join", j)

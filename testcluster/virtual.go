@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -40,6 +41,8 @@ type virtual struct {
 	t     testing.TB
 	net   *Net
 	hosts int
+	lossy [][2]*Host // from and to
+	names nameServer
 }
 
 // Net is the simulated network, nil in other worlds.
@@ -81,7 +84,25 @@ func (v *virtual) redis() Redis { return StartEmbedded(v.t, v.net.Host("10.1.0.1
 
 func (v *virtual) cut(from, to []*Node) { v.net.CutOneWay(hostsOf(from), hostsOf(to)) }
 func (v *virtual) isolate(n *Node)      { v.net.Isolate(n.Host()) }
-func (v *virtual) heal()                { v.net.Heal() }
+
+func (v *virtual) heal() {
+	v.net.Heal()
+	for _, l := range v.lossy {
+		v.net.SetLink(l[0], l[1], Wire)
+	}
+	v.lossy = nil
+}
+
+func (v *virtual) lose(from, to []*Node, share float64) {
+	link := Wire
+	link.Loss = share
+	for _, f := range hostsOf(from) {
+		for _, t := range hostsOf(to) {
+			v.net.SetLink(f, t, link)
+			v.lossy = append(v.lossy, [2]*Host{f, t})
+		}
+	}
+}
 
 func hostsOf(nodes []*Node) []*Host {
 	var out []*Host
@@ -106,7 +127,7 @@ func (h *virtualHost) addr() string { return h.Host.String() + ":7946" }
 func (h *virtualHost) start(n *Node, s Spec) (*api.Client, error) {
 	h.Restart()
 	cfg := s.config(n.w)
-	cfg.Bind = h.addr()
+	cfg.Bind = cmp.Or(s.Bind, h.addr())
 	cfg.Insecure = true // nobody listens in
 	cfg.HTTP.Addr = virtualHTTP
 	cfg.DataDir = "/var/lib/peer"
@@ -115,6 +136,7 @@ func (h *virtualHost) start(n *Node, s Spec) (*api.Client, error) {
 	cfg.Seams.RedisDial = h.DialContext
 	cfg.Seams.CheckDial = h.DialContext
 	cfg.Seams.FS = h.files
+	cfg.Seams.Resolver = &n.w.machines.(*virtual).names
 	cfg.Seams.Logger = h.log.logger(s.Name)
 	if s.Config != nil {
 		s.Config(&cfg)
@@ -132,6 +154,7 @@ func (h *virtualHost) start(n *Node, s Spec) (*api.Client, error) {
 func (s Spec) config(w *World) agent.Config {
 	cfg := agent.DefaultConfig()
 	cfg.Name, cfg.Join, cfg.Tags, cfg.Version = s.Name, s.Join, s.Tags, "test"
+	cfg.Advertise = s.Advertise
 	if s.Redis {
 		cfg.Redis.URL = "redis://" + w.StartRedis().Addr()
 	}

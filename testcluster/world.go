@@ -66,6 +66,9 @@ type Spec struct {
 	Tags  map[string]string
 	Redis bool // with the world's Redis
 
+	Bind      string // the gossip address, instead of its host's own
+	Advertise string
+
 	// ClockOffset is how wrong the host's clock is. In process only.
 	ClockOffset time.Duration
 	// FS replaces the file system. In process only.
