@@ -109,8 +109,9 @@ func TestAdvertisedAddressNobodyReaches(t *testing.T) {
 			return nil
 		})
 		w.Logf("all said that it is unreachable after %v", took)
-		// Nobody can send it anything: it hears of it in an exchange of its own.
-		w.Eventually(45*time.Second, "it says so itself", func() error {
+		// Nobody can send it anything: it asks when no ping of its own was answered
+		// for 15 s.
+		w.Eventually(20*time.Second, "it says so itself", func() error {
 			s := w.Status(lost)
 			for _, warning := range s.Warnings {
 				if warning.Code == "address_unreachable" && strings.Contains(warning.Text, unused) {

@@ -31,6 +31,13 @@
 //	full outage, a third moved; staggered   V L, V TestFullRestartWithoutSeeds, TestFullRestartStaggered
 //	seeds down at the start; for long        V L, V TestSeedsDownAtTheStart, TestSeedsDownForLong
 //	same name elsewhere; one name twice     V      TestSameNameOnANewAddress, TestTwoLivePeersWithOneName
+//	three of one name                       V L    TestThreeOfOneName
+//	a seed name that stands for all         V P    TestSeedNameStandsForAll
+//	two clusters grown apart                V P    TestGrownApart
+//	all leave at once                       V L P  TestAllLeaveAtOnce
+//	address changed; start before it        P, P   TestAddressChangesWhileRunning, TestStartBeforeTheAddress
+//	an advertised address nobody reaches    V P    TestAdvertisedAddressNobodyReaches
+//	80 % lost one way, deaf, mute, by turns V P    TestHalfBrokenMember
 //	one-way drop between a pair             V P    TestOneWayDrop
 //	10 % and 20 % loss among 32, 10 min     V      TestLossyNetwork
 //	streams cut by force, again and again   V      TestStreamsCut
@@ -50,5 +57,6 @@
 //	random faults, one after the other      V      TestSoak
 //
 // PEER_TEST_LONG=1 makes the long ones as long as their names say: a partition of
-// a day, a soak of a week.
+// a day, a soak of a week, 16 real processes one of which is half broken for four
+// minutes.
 package testcluster
