@@ -61,6 +61,7 @@ type Cluster struct {
 	closing chan struct{} // closed by Close
 	leaving chan struct{} // closed by Leave
 	answers chan struct{} // slots for records being sent
+	unsaved chan struct{} // the View has changed since it was written to the data dir
 
 	lastWords atomic.Pointer[datadir.Contents] // what is saved at the end
 
@@ -68,6 +69,7 @@ type Cluster struct {
 
 	// Of the owner's goroutine alone.
 	core      *core.Core
+	pace      pace
 	table     map[Instance]Member
 	pulses    map[core.ID]*pulse
 	index     uint64
@@ -76,7 +78,6 @@ type Cluster struct {
 	changed   []key    // the members that the View has wrong
 	silent    bool     // and no event tells of it
 	published time.Duration
-	ticked    time.Duration // the last tick, or when lateness was told
 	publishAt <-chan time.Time
 	linksRead []watch.Link
 	links     []core.Link
@@ -132,7 +133,7 @@ func Start(cfg Config) (*Cluster, error) {
 	c := &Cluster{
 		cfg: cfg, started: time.Now(), dir: dir,
 		inputs: make(chan input, inputQueue), closing: make(chan struct{}), leaving: make(chan struct{}),
-		answers: make(chan struct{}, 16), seeds: newSeedList(seeds),
+		answers: make(chan struct{}, 16), unsaved: make(chan struct{}, 1), seeds: newSeedList(seeds),
 		nodes: nodes{in: map[Instance]struct{}{}}, table: map[Instance]Member{}, pulses: map[core.ID]*pulse{},
 		refusals: map[string]string{}, contacting: map[netip.AddrPort]struct{}{},
 		index: uint64(inst.Started().UnixMilli()),

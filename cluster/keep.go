@@ -50,11 +50,8 @@ func (c *Cluster) memorize() (s datadir.Contents, ok bool) {
 // keep writes what is known to the data dir, a moment after each change, now and
 // then because absence grows, and once more at the end.
 func (c *Cluster) keep() {
-	var saved uint64
 	var failing bool
-	var tried time.Time
 	save := func(s datadir.Contents) {
-		tried = time.Now()
 		err := c.dir.Taken(s.Self)
 		if err == nil {
 			err = c.dir.Save(s)
@@ -82,18 +79,26 @@ func (c *Cluster) keep() {
 			save(*last)
 		}
 	}()
-	t := time.NewTicker(saveAfter)
+	t := time.NewTimer(saveAbsence)
 	defer t.Stop()
+	changed := false
 	for {
 		select {
 		case <-c.closing:
 			return
+		case <-c.unsaved:
+			if !changed {
+				changed = true
+				t.Reset(saveAfter)
+			}
 		case <-t.C:
-		}
-		index := c.View().Index
-		if index != saved || failing && time.Since(tried) > saveAgain || time.Since(tried) > saveAbsence {
-			saved = index
+			changed = false
 			update()
+			if failing {
+				t.Reset(saveAgain)
+			} else {
+				t.Reset(saveAbsence)
+			}
 		}
 	}
 }

@@ -62,10 +62,9 @@ func (c *Cluster) now() time.Duration { return time.Since(c.started) }
 
 // own runs until the cluster is closed.
 func (c *Cluster) own() {
-	tick := time.NewTicker(core.TickEvery)
+	c.pace = newPace(c.now())
+	tick := time.NewTimer(core.TickEvery)
 	defer tick.Stop()
-	c.ticked = c.now()
-	beat := c.ticked
 	for {
 		select {
 		case <-c.closing:
@@ -81,17 +80,11 @@ func (c *Cluster) own() {
 				}
 				break
 			}
-		case <-tick.C:
-			c.noticeLate()
-			now := c.now()
-			c.ticked = now
-			if now >= beat {
-				if beat += core.BeatEvery; beat < now {
-					beat = now + core.BeatEvery // held up: what was missed is not made up for
-				}
-				c.session.Load().watch.Beat()
+			if wait := c.pace.hurry(c.now()); wait > 0 {
+				tick.Reset(wait)
 			}
-			c.carryOut(c.core.Step(now, core.Tick{Links: c.readLinks()}))
+		case <-tick.C:
+			tick.Reset(c.tick(c.now()))
 		case <-c.publishAt:
 			c.publishAt = nil
 		}
@@ -103,10 +96,23 @@ func (c *Cluster) own() {
 // anything that came meanwhile: the silence of others in that time is its own.
 func (c *Cluster) noticeLate() {
 	now := c.now()
-	if late := now - c.ticked - core.TickEvery; late > core.TickEvery {
-		c.ticked = now
+	if late := now - c.pace.due; late > core.TickEvery {
+		c.pace.due = now
 		c.carryOut(c.core.Step(now, core.Late{Gap: late}))
 	}
+}
+
+// tick steps the core in time, beats when that is due, and returns how long it is
+// to the next tick.
+func (c *Cluster) tick(now time.Duration) time.Duration {
+	c.noticeLate()
+	if c.pace.beats(now) {
+		c.session.Load().watch.Beat()
+	}
+	links := c.readLinks()
+	c.pace.look(now, links)
+	c.carryOut(c.core.Step(now, core.Tick{Links: links}))
+	return c.pace.next(now)
 }
 
 func (c *Cluster) take(in input) {
@@ -122,25 +128,11 @@ func (c *Cluster) take(in input) {
 	}
 }
 
-// readLinks returns the state of the watch streams, on the core's clock.
-func (c *Cluster) readLinks() []core.Link {
-	c.linksRead = c.session.Load().watch.Links(c.linksRead[:0])
-	c.links = c.links[:0]
-	for _, l := range c.linksRead {
-		heard := time.Duration(0)
-		if !l.Heard.IsZero() {
-			heard = l.Heard.Sub(c.started)
-			if p := c.pulses[core.ID(l.Peer)]; p != nil {
-				p.touch(heard)
-			}
-		}
-		c.links = append(c.links, core.Link{Peer: core.ID(l.Peer), Heard: heard, Pending: l.Pending, Out: l.Out})
-	}
-	return c.links
-}
-
 // carryOut does what the core wants.
 func (c *Cluster) carryOut(out *core.Output) {
+	if stirs(out) {
+		c.pace.busy = c.now()
+	}
 	for _, b := range out.Heard {
 		if p := c.pulses[b.Peer]; p != nil {
 			p.touch(b.Age)

@@ -141,6 +141,10 @@ func (c *Cluster) publish() {
 	c.pending = c.pending[:0]
 	c.cond.Broadcast()
 	c.seeds.kick()
+	select {
+	case c.unsaved <- struct{}{}:
+	default:
+	}
 }
 
 // key is where a member stands in a View.

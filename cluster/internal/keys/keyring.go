@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,7 @@ type Keyring struct {
 	cfg     Config
 	set     atomic.Pointer[keySet]
 	leaving chan struct{}
+	changed chan struct{}   // another set is in force
 	life    context.Context // ends with Close
 	end     context.CancelFunc
 	wg      sync.WaitGroup
@@ -122,6 +124,7 @@ func New(cfg Config) (*Keyring, error) {
 	r := &Keyring{
 		cfg:      cfg,
 		leaving:  make(chan struct{}),
+		changed:  make(chan struct{}, 1),
 		asked:    map[uint64]*question{},
 		reached:  map[uint64]progress{},
 		handoffs: map[source]time.Time{},
@@ -251,19 +254,35 @@ func (r *Keyring) Take(b []byte) error {
 	return errWire
 }
 
-// loop lets old keys go and moves the switch to encryption on.
+// loop lets old keys go and moves the switch to encryption on. While there is
+// neither to do it sleeps: an idle process pays for each time that it wakes.
 func (r *Keyring) loop() {
-	t := time.NewTicker(tick)
+	t := time.NewTimer(tick)
 	defer t.Stop()
 	for {
 		select {
 		case <-r.life.Done():
 			return
+		case <-r.changed:
 		case <-t.C:
 		}
 		r.expire()
 		r.moveOn(time.Now())
+		if r.settled(time.Now()) {
+			t.Stop()
+		} else {
+			t.Reset(tick)
+		}
 	}
+}
+
+// settled says whether no key is to go and no switch is under way.
+func (r *Keyring) settled(now time.Time) bool {
+	set := r.set.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.ContainsFunc(set.keys, func(k heldKey) bool { return k.Old() }) &&
+		(r.staged.IsZero() || set.stage == stageStrict && now.Sub(r.staged) > stageTalk)
 }
 
 // expire lets the keys go whose time is over.
@@ -293,6 +312,10 @@ func (r *Keyring) change(next *keySet) (note string) {
 	}
 	r.fault = fault
 	r.mu.Unlock()
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
 	switch {
 	case fault != nil:
 		r.cfg.Logger.Warn("gossip keys changed, but the key file did not", "err", fault)

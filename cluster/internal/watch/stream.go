@@ -24,7 +24,8 @@ const (
 	// silence is the gap after which a byte is news, and makes an event.
 	silence = time.Second
 	// writeLimit bounds a write to a peer that does not read and whose buffer is
-	// full. A healthy kernel takes a frame at once.
+	// full, where there is no way to write without waiting. A healthy kernel takes a
+	// frame at once.
 	writeLimit = 20 * time.Millisecond
 	// userLimit is how long sent bytes may stay unacknowledged: after an outage TCP
 	// would retransmit ever more slowly and the stream stay mute for minutes.
@@ -56,12 +57,13 @@ type stream struct {
 	// Nobody else waits for it.
 	write  sync.Mutex
 	sealer half
-	unsent []byte // frames, the first may be half written
+	now    *atOnce // nil if conn is no socket
+	unsent []byte  // frames, the first may be half written
 }
 
 func newStream(conn net.Conn, out bool, sealer, opener half) *stream {
 	setUserTimeout(conn, userLimit)
-	return &stream{conn: conn, out: out, sealer: sealer, opener: opener, unsent: make([]byte, 0, (maxPending+1)*frameSize)}
+	return &stream{conn: conn, out: out, sealer: sealer, opener: opener, now: newAtOnce(conn), unsent: make([]byte, 0, (maxPending+1)*frameSize)}
 }
 
 // send writes a frame, behind what could not be written before. It reports
@@ -83,9 +85,14 @@ func (s *stream) flush() {
 	if len(s.unsent) == 0 {
 		return
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(writeLimit))
-	n, _ := s.conn.Write(s.unsent)
-	_ = s.conn.SetWriteDeadline(time.Time{}) // or its timer wakes the process for nothing
+	n := 0
+	if s.now != nil {
+		n = s.now.write(s.unsent)
+	} else {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeLimit))
+		n, _ = s.conn.Write(s.unsent)
+		_ = s.conn.SetWriteDeadline(time.Time{}) // or its timer wakes the process for nothing
+	}
 	s.unsent = s.unsent[:copy(s.unsent, s.unsent[n:])]
 }
 

@@ -100,8 +100,9 @@ func New(cfg Config) *Watcher {
 
 // Beat writes one beat on every outbound stream, and on all streams what could
 // not be written before. The owner calls it every 750 ms. A peer that does not
-// read holds it up for at most 20 ms, and only if the kernel's buffer is full: no
-// beat is written while 16 are without their echo.
+// read holds up nobody: on a socket what the kernel does not take at once is
+// written with the next beat, elsewhere after 20 ms, and no beat is written while
+// 16 are without their echo.
 func (w *Watcher) Beat() {
 	w.mu.Lock()
 	for _, p := range w.peers {
