@@ -228,7 +228,7 @@ func (c *Core) readLinks(links []Link) {
 		}
 		w := r.watch
 		w.out = l.Out
-		if l.Out && !c.cutOff {
+		if l.Out && l.Pending <= hopelessAfter && !c.cutOff {
 			average(&w.held, l.Pending > stalledAfter)
 		}
 		if l.Heard > w.heard {

@@ -89,6 +89,10 @@ const (
 	// TCP's first retransmission and a round trip.
 	stalledAfter = 250 * time.Millisecond
 
+	// hopelessAfter is when a beat without its echo no longer tells of lost packets but
+	// of a stream that is as good as broken: TCP_USER_TIMEOUT ends it then.
+	hopelessAfter = 2500 * time.Millisecond
+
 	// lossyTicks is the time constant of the share of held-up time, in ticks: 6 s.
 	lossyTicks = 30
 
