@@ -55,18 +55,18 @@ func TestAddressChangesWhileRunning(t *testing.T) {
 	}, kernel)
 }
 
-// A peer that starts before its host has an address joins when there is one.
-// Nobody is ever told an address that means another host there.
+// A host boots, and its peer starts before there is an address. It joins when there
+// is one. Nobody is ever told an address that means another host there.
 func TestStartBeforeTheAddress(t *testing.T) {
 	in(t, func(w *World) {
 		nodes := w.StartMany(3)
-		w.Whole(nodes, 5*time.Second)
-		early := w.Place(Spec{Name: "early", Join: []string{nodes[0].Addr()}, Bind: anyAddress})
+		early := w.Start(Spec{Name: "early", Join: []string{nodes[0].Addr()}, Bind: anyAddress})
+		w.Whole(append(nodes, early), 5*time.Second)
+		w.Sleep(2 * time.Second)
+		early.Stop()
 		early.TakeAddress()
 		start := time.Now()
-		if err := early.TryStart(); err != nil {
-			w.Fatal(err)
-		}
+		early.Restart(nil)
 		w.Sleep(4 * time.Second)
 		if s := w.Status(early); s.Verdict.OK {
 			w.Errorf("without an address it says %q", s.Verdict.Text)

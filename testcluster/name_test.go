@@ -46,8 +46,9 @@ func TestSeedNameStandsForAll(t *testing.T) {
 func TestGrownApart(t *testing.T) {
 	in(t, func(w *World) {
 		nodes := append(place(w, "ab.test:7946", "p0", "p1"), place(w, "cd.test:7946", "p2", "p3")...)
-		w.Resolve("ab.test", nodes[0])
-		w.Resolve("cd.test", nodes[2])
+		// Each of them has another seed beside itself, which answers.
+		w.Resolve("ab.test", nodes[:2]...)
+		w.Resolve("cd.test", nodes[2:]...)
 		startAll(w, nodes)
 		w.Whole(nodes[:2], 5*time.Second)
 		w.Whole(nodes[2:], 5*time.Second)
