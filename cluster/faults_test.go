@@ -105,11 +105,11 @@ func TestForgottenBehindAPartition(t *testing.T) {
 
 // holders draws what p shows of a name: who of its instances is eligible.
 func holders(p *peer, name string) string {
-	s := ""
+	var s strings.Builder
 	for _, m := range p.View().Lookup(name) {
-		s += fmt.Sprintf("%s %s/%s eligible=%v; ", m.Addr, m.State, m.Cause, m.Eligible())
+		fmt.Fprintf(&s, "%s %s/%s eligible=%v; ", m.Addr, m.State, m.Cause, m.Eligible())
 	}
-	return s
+	return s.String()
 }
 
 // A name is started again elsewhere while its first holder lives on behind a

@@ -296,7 +296,6 @@ type JoinError struct {
 	Error string `json:"error"`
 }
 
-
 // Problem is an error of the HTTP endpoint (RFC 9457, application/problem+json).
 type Problem struct {
 	Type   string `json:"type"` // urn:peer:error:…, the stable key

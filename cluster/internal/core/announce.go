@@ -6,11 +6,11 @@ import (
 )
 
 // A verdict goes to everybody. In a small cluster each of those who decided tells
-// all. In a large one each member is told by a few of them, those that a hash of the
-// pair puts first, so that their shares fit together although their rings may
-// differ while many go. They tell it twice, the second time by the ring as it is
-// then: so those take over whose neighbours were gone themselves. Gossip repeats it
-// for whoever lost all of that.
+// all. In a large one each member is told by two of its subject's neighbours, those
+// that a hash of the pair puts first. When many go at once those who decide hold some
+// for neighbours who are gone too. So a tick later, when they know, the neighbours
+// tell it again, whether they decided or were told. Gossip repeats it for whoever
+// lost all of that.
 
 // retelling is a verdict that is to be told once more.
 type retelling struct {
@@ -23,10 +23,15 @@ func (c *Core) announceWith(r *row, change func()) {
 	change()
 	r.told = c.now
 	large := len(c.ring) > directSends
-	if large && len(c.retellings) < maxRetellings {
+	c.retellSoon(r)
+	c.out.Sends = append(c.out.Sends, Send{To: c.audience(r), Gossip: large, Msg: News{From: c.self.ID, Recs: []Rec{c.export(r)}}})
+}
+
+// retellSoon lets r's neighbours tell once more what was decided on it.
+func (c *Core) retellSoon(r *row) {
+	if len(c.ring) > directSends && len(c.retellings) < maxRetellings {
 		c.retellings = append(c.retellings, retelling{r, c.now + TickEvery})
 	}
-	c.out.Sends = append(c.out.Sends, Send{To: c.audience(r), Gossip: large, Msg: News{From: c.self.ID, Recs: []Rec{c.export(r)}}})
 }
 
 // retell tells the verdicts that are due once more.
@@ -37,7 +42,7 @@ func (c *Core) retell() {
 			break
 		}
 		n++
-		if c.rows[t.r.ID] == t.r && t.r.State != Alive {
+		if c.rows[t.r.ID] == t.r && t.r.State != Alive && slices.Contains(c.around(nil, t.r), c.self) {
 			c.send(c.audience(t.r), News{From: c.self.ID, Recs: []Rec{c.export(t.r)}})
 		}
 	}

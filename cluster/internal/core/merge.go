@@ -89,10 +89,11 @@ func (c *Core) merge(rec *Rec, fresh bool, from ID) {
 		if fresh && from != 0 && from != rec.ID && r.Epoch > rec.Epoch {
 			c.send([]ID{from}, News{From: c.self.ID, Recs: []Rec{c.export(r)}}) // it has missed that r raised its epoch
 		}
-	case fresh && from != rec.ID && len(c.ring) > directSends && rec.State > Alive && c.mine(r).accuses():
-		c.announceWith(r, func() { c.adopt(r, rec) }) // the others count on this peer to tell its share
 	case fresh || rec.ownWord() || rec.State == Alive || rec.State >= Left || r.State != Alive && r.State >= rec.State:
 		c.adopt(r, rec)
+		if fresh && from != rec.ID && rec.State > Alive {
+			c.retellSoon(r)
+		}
 		if len(r.votes) > 0 { // they overtook rec
 			c.judge(r)
 		}

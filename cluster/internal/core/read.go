@@ -1,5 +1,7 @@
 package core
 
+import "slices"
+
 import "net/netip"
 
 // Self returns this peer's own instance.
@@ -47,10 +49,5 @@ func Usable(addr netip.AddrPort) bool { return usable(addr) }
 
 // HearsAny says whether any partner is heard.
 func (c *Core) HearsAny() bool {
-	for _, r := range c.partners {
-		if c.hears(r) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.partners, c.hears)
 }

@@ -595,7 +595,7 @@ type block struct {
 
 func parseScenario(text string) []block {
 	var out []block
-	for _, part := range strings.Split(strings.TrimRight(text, "\n"), "\n\n") {
+	for part := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
 		head, expected, checked := strings.Cut(part+"\n", "----\n")
 		out = append(out, block{strings.Split(strings.TrimRight(head, "\n"), "\n"), expected, checked})
 	}

@@ -39,7 +39,7 @@ func member(name string) Member {
 // newParty starts a peer for each of names, with the keys that fill names.
 func newParty(t *testing.T, names string, fills ...byte) *party {
 	p := &party{rings: map[string]*Keyring{}, away: map[string]bool{}}
-	for _, n := range strings.Split(names, "") {
+	for n := range strings.SplitSeq(names, "") {
 		p.start(t, n, fills...)
 	}
 	return p
