@@ -260,7 +260,7 @@ func (c *Core) takeBeats(beats []Beat) {
 func (c *Core) Digest(dst []Beat, now time.Duration) []Beat {
 	dst = append(dst, Beat{Peer: c.self.ID, Count: uint64(now/time.Second) + 1})
 	i, n := 0, len(c.byID)
-	for most := min(digestBeats, 1+max(n/3, n-32)); i < n && len(dst) < most; i++ {
+	for ; i < n && len(dst) < digestBeats; i++ {
 		r := c.byID[(c.beatTurn+i)%n]
 		if r != c.self && !r.State.gone() && r.beat > 0 {
 			dst = append(dst, Beat{Peer: r.ID, Count: r.beat, Age: max(now-r.beatAt, 0)})

@@ -174,7 +174,6 @@ const (
 	maxVotes = 16
 	// maxUnknown bounds the instances known to SWIM alone.
 	maxUnknown = 1_024
-	// digestBeats is how many heartbeats travel with the answer to a ping at most. In
-	// a small cluster a third of all do: most of the rest is heard on streams.
+	// digestBeats is how many heartbeats travel with the answer to a ping.
 	digestBeats = 64
 )
