@@ -231,7 +231,7 @@ func (c *Core) contactUnknown() {
 	t := &c.contacts
 	for _, id := range slices.Clone(t.order) {
 		u := t.unknown[id]
-		if c.rows[id] != nil || u.retry.tries > fetchTries {
+		if c.rows[id] != nil || u.retry.tries > unknownTries {
 			t.drop(id)
 			continue
 		}

@@ -158,6 +158,7 @@ func (c *Core) adopt(r *row, rec *Rec) {
 	if raised {
 		c.voidEvidence(r)
 		c.heat(r) // SWIM may hold it dead still
+		c.lacks(r)
 	}
 	if r.Addr != from && r.watch != nil {
 		r.watch.proven = false

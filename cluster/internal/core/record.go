@@ -15,9 +15,8 @@ const maxNumber = 1 << 40
 
 // fetch is a record on its way.
 type fetch struct {
-	due   time.Duration // when its owner is asked, 0 if nothing is wanted
-	wait  time.Duration
-	tries int
+	due  time.Duration // when its owner is asked, 0 if nothing is wanted
+	wait time.Duration
 }
 
 // announced takes in that r has a record of this number.
@@ -28,7 +27,13 @@ func (c *Core) announced(r *row, number uint64) {
 	if number > r.Rec.Number {
 		c.edit(r, func() { r.Rec.Number = number })
 	}
-	if r.Rec.Number > r.number && r.fetch.due == 0 && !r.State.gone() {
+	c.lacks(r)
+}
+
+// lacks sees to it that r's record is asked for, if this peer lacks the newest and r
+// can answer. It is called whenever either may have become so.
+func (c *Core) lacks(r *row) {
+	if r != c.self && r.Rec.Number > r.number && r.fetch.due == 0 && !r.State.gone() {
 		r.fetch = fetch{due: c.now + c.rng.jitter(fetchAfter), wait: fetchAfter}
 		c.heat(r)
 	}
@@ -39,13 +44,12 @@ func (c *Core) fetchDue(r *row) {
 	f := &r.fetch
 	switch {
 	case f.due == 0 || c.now < f.due:
-	case r.number >= r.Rec.Number || r.State.gone() || f.tries >= fetchTries:
+	case r.number >= r.Rec.Number || r.State.gone():
 		*f = fetch{}
 	case c.fetches == fetchBurst: // the next tick goes on
 	default:
 		c.fetches++
-		f.tries++
-		f.wait *= 2
+		f.wait = min(2*f.wait, exchangeMost)
 		f.due = c.now + c.rng.jitter(f.wait)
 		c.send([]ID{r.ID}, Want{From: c.self.ID, Owner: r.ID})
 	}

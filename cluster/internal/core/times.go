@@ -136,9 +136,11 @@ const (
 	retryBurst = 16
 
 	// fetchAfter is how long a record may be on its way before its owner is asked
-	// for it. It doubles, fetchTries times.
+	// for it. It doubles up to exchangeMost, and never ends while the owner may answer.
 	fetchAfter = 100 * time.Millisecond
-	fetchTries = 5
+
+	// unknownTries is how often an instance that only SWIM knows is contacted.
+	unknownTries = 5
 
 	// never is later than all times.
 	never = time.Duration(1<<63 - 1)

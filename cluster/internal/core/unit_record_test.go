@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -39,7 +40,7 @@ func TestRecords(t *testing.T) {
 				asks++
 			}
 		}
-		if asks > 0 != tt.asks || asks > fetchTries {
+		if asks > 0 != tt.asks || asks > 5 {
 			t.Errorf("%s: asks %d times, want it %v", tt.why, asks, tt.asks)
 		}
 	}
@@ -85,5 +86,25 @@ func TestSetRecord(t *testing.T) {
 	}
 	if len(out.Changes) != 1 || out.Changes[0].Kind != Updated || len(out.Sends) != 1 || len(out.Sends[0].To) != 2 {
 		t.Errorf("changes %v, sends %v, want one each, to the two others", out.Changes, out.Sends)
+	}
+}
+
+// A record that was announced while its owner was failed is asked for when the owner
+// is back, and for as long as it does not come.
+func TestRecordOfOneThatWasFailed(t *testing.T) {
+	r := newRig(t, 3)
+	rec := recOf(1)
+	rec.Epoch, rec.State, rec.Cause, rec.Number = 1, Failed, Crashed, 1
+	r.step(News{From: recOf(2).ID, Recs: []Rec{rec}})
+	rec.Number = 2
+	r.step(News{From: recOf(2).ID, Recs: []Rec{rec}}) // one that is gone cannot be asked
+	rec.Epoch, rec.State, rec.Cause = 2, Alive, NoCause
+	r.step(News{From: rec.ID, Recs: []Rec{rec}})
+	for _, within := range []time.Duration{time.Second, time.Minute, time.Minute} {
+		r.sends = r.sends[:0]
+		r.wait(within)
+		if !slices.ContainsFunc(r.sends, func(s Send) bool { w, ok := s.Msg.(Want); return ok && w.Owner == rec.ID }) {
+			t.Errorf("its record was not asked for within %v", within)
+		}
 	}
 }
