@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -40,12 +41,14 @@ var worlds atomic.Int64
 // namespaces is a switch, in a namespace of its own, and the hosts around it.
 type namespaces struct {
 	t     *testing.T
-	dir   string                // of all hosts
-	name  string                // of the switch's namespace, and the prefix of all others
-	given int                   // addresses
-	dark  map[*processHost]bool // without a cable
-	cuts  []string              // rules
-	lone  []string              // rules
+	dir   string // of all hosts
+	name  string // of the switch's namespace, and the prefix of all others
+	given int    // addresses
+
+	mu   sync.Mutex            // hosts may start at the same time
+	dark map[*processHost]bool // without a cable
+	cuts []string              // rules
+	lone []string              // rules
 }
 
 func (ns *namespaces) build() error {
@@ -93,8 +96,7 @@ func (ns *namespaces) host(n *Node) host {
 	// ip netns exec gives the process mounts of its own as well.
 	h.wrap = []string{"ip", "netns", "exec", ns.name + name, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, h.hosts()}
 	h.cable = func(plugged bool) {
-		ns.dark[h] = !plugged
-		ns.must(ns.rules())
+		ns.change(func() { ns.dark[h] = !plugged })
 	}
 	return h
 }
@@ -107,22 +109,24 @@ func (ns *namespaces) redis() Redis {
 // cut loses all packets, as a router between them would: both still learn where
 // an address is, so that the other direction works.
 func (ns *namespaces) cut(from, to []*Node) {
-	for _, f := range from {
-		for _, t := range to {
-			ns.cuts = append(ns.cuts, between(f, t)+" ether type ip drop")
+	ns.change(func() {
+		for _, f := range from {
+			for _, t := range to {
+				ns.cuts = append(ns.cuts, between(f, t)+" ether type ip drop")
+			}
 		}
-	}
-	ns.must(ns.rules())
+	})
 }
 
 // lose loses a share of the packets, as cut does.
 func (ns *namespaces) lose(from, to []*Node, share float64) {
-	for _, f := range from {
-		for _, t := range to {
-			ns.cuts = append(ns.cuts, fmt.Sprintf("%s ether type ip numgen random mod 100 < %.0f drop", between(f, t), 100*share))
+	ns.change(func() {
+		for _, f := range from {
+			for _, t := range to {
+				ns.cuts = append(ns.cuts, fmt.Sprintf("%s ether type ip numgen random mod 100 < %.0f drop", between(f, t), 100*share))
+			}
 		}
-	}
-	ns.must(ns.rules())
+	})
 }
 
 // between matches what f sends to t.
@@ -132,13 +136,11 @@ func between(f, t *Node) string {
 
 // blockUDP loses every datagram.
 func (ns *namespaces) blockUDP() {
-	ns.cuts = append(ns.cuts, "ether type ip ip protocol udp drop")
-	ns.must(ns.rules())
+	ns.change(func() { ns.cuts = append(ns.cuts, "ether type ip ip protocol udp drop") })
 }
 
 func (ns *namespaces) isolate(n *Node) {
-	ns.lone = append(ns.lone, ns.lonely(n.host.(*processHost))...)
-	ns.must(ns.rules())
+	ns.change(func() { ns.lone = append(ns.lone, ns.lonely(n.host.(*processHost))...) })
 }
 
 func (ns *namespaces) lonely(h *processHost) []string {
@@ -146,7 +148,14 @@ func (ns *namespaces) lonely(h *processHost) []string {
 }
 
 func (ns *namespaces) heal() {
-	ns.cuts, ns.lone = nil, nil
+	ns.change(func() { ns.cuts, ns.lone = nil, nil })
+}
+
+// change puts the rules in force as they are after f.
+func (ns *namespaces) change(f func()) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	f()
 	ns.must(ns.rules())
 }
 
