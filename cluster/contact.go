@@ -167,35 +167,23 @@ func (c *Cluster) trySeed(s address.Seed) error {
 // contactAll exchanges tables with everybody at addrs who is not a live member
 // already. It fails when nobody but this peer itself is there.
 func (c *Cluster) contactAll(addrs []netip.AddrPort) error {
-	live := false
-	errs := make([]error, 0, len(addrs))
-	var mu sync.Mutex
+	errs := make([]error, len(addrs))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, seedsAtOnce)
-	for _, a := range addrs {
+	for i, a := range addrs {
 		switch {
 		case c.isSelf(a):
-			errs = append(errs, errSelf)
-			continue
-		case c.isLive(a):
-			live = true
-			continue
+			errs[i] = errSelf
+		case !c.isLive(a):
+			wg.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				errs[i] = c.exchange(a)
+			})
 		}
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			err := c.exchange(a)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, err)
-			} else {
-				live = true
-			}
-		})
 	}
 	wg.Wait()
-	if live {
+	if slices.Contains(errs, nil) {
 		return nil
 	}
 	if others := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, errSelf) }); len(others) > 0 {
