@@ -53,15 +53,16 @@ type Cluster struct {
 	chooser    address.Chooser
 	nodes      nodes
 
-	inputs  chan input
-	view    atomic.Pointer[View]
-	ack     atomic.Pointer[ack]
-	joined  atomic.Bool   // a table was exchanged with another peer
-	acked   atomic.Int64  // the last answer to a ping by UDP, since started
-	closing chan struct{} // closed by Close
-	leaving chan struct{} // closed by Leave
-	answers chan struct{} // slots for records being sent
-	unsaved chan struct{} // the View has changed since it was written to the data dir
+	inputs     chan input
+	view       atomic.Pointer[View]
+	ack        atomic.Pointer[ack]
+	joined     atomic.Bool   // a table was exchanged with another peer
+	acked      atomic.Int64  // the last answer to a ping by UDP, since started
+	closing    chan struct{} // closed by Close
+	ownerEnded chan struct{} // closed when the owner of the core has ended
+	leaving    chan struct{} // closed by Leave
+	answers    chan struct{} // slots for records being sent
+	unsaved    chan struct{} // the View has changed since it was written to the data dir
 
 	lastWords atomic.Pointer[datadir.Contents] // what is saved at the end
 
@@ -82,7 +83,8 @@ type Cluster struct {
 	linksRead []watch.Link
 	links     []core.Link
 
-	wg sync.WaitGroup
+	wg        sync.WaitGroup
+	exchanges atomic.Int32 // that are under way
 
 	moving sync.Mutex // held while the session changes, and when it ends
 
@@ -132,7 +134,7 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, started: time.Now(), dir: dir,
-		inputs: make(chan input, inputQueue), closing: make(chan struct{}), leaving: make(chan struct{}),
+		inputs: make(chan input, inputQueue), closing: make(chan struct{}), ownerEnded: make(chan struct{}), leaving: make(chan struct{}),
 		answers: make(chan struct{}, 16), unsaved: make(chan struct{}, 1), seeds: newSeedList(seeds),
 		nodes: nodes{in: map[Instance]struct{}{}}, table: map[Instance]Member{}, pulses: map[core.ID]*pulse{},
 		refusals: map[string]string{}, contacting: map[netip.AddrPort]struct{}{},
@@ -342,6 +344,10 @@ func (c *Cluster) Forget(name string) (err error) {
 // of its gossip rounds. Its members have our own word by then.
 const leaveMost = 600 * time.Millisecond
 
+// exchangeMost is how long a peer that leaves waits for the answer of one that may
+// know it already.
+const exchangeMost = 250 * time.Millisecond
+
 // Leave says goodbye to everybody, so that they show this peer as left at
 // once, and waits until that is sent, at most until ctx is done. The
 // peer keeps answering until Close; it cannot join again.
@@ -355,6 +361,7 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	close(c.leaving)
 	c.mu.Unlock()
 	c.keys.Leave()
+	c.exchanged()
 	alone := c.alone()
 	c.ask(func(k *core.Core) {
 		c.carryOut(k.Step(c.now(), core.Leave{}))

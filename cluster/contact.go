@@ -252,6 +252,8 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 	if own := c.advertised(); own.Addr().IsLoopback() && !addr.Addr().IsLoopback() {
 		return fmt.Errorf("this peer advertises %s, which reaches nobody at %s: give --advertise an address of this host that others reach", own.Addr(), addr)
 	}
+	c.exchanges.Add(1)
+	defer c.exchanges.Add(-1)
 	a := c.port.Attempt()
 	defer a.Done()
 	if _, err := c.session.Load().ml.Join([]string{a.Name + "/" + addr.String()}); err != nil {
@@ -261,6 +263,14 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 		return errSelf
 	}
 	return nil
+}
+
+// exchanged waits until no exchange is under way, for a round trip at most: whoever
+// has taken this peer in by now has answered, and shall be told that it leaves.
+func (c *Cluster) exchanged() {
+	for end := time.Now().Add(exchangeMost); c.exchanges.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(exchangeMost / 50)
+	}
 }
 
 // JoinOutcome is what came of one address given to Join.

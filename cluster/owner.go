@@ -43,7 +43,7 @@ func (c *Cluster) submit(in input) bool {
 func (c *Cluster) step(in core.Input) { c.submit(input{in: in}) }
 
 // ask runs f on the owner's goroutine and waits for it. It reports false when the
-// cluster is closed: f may not have run.
+// cluster is closed: then f has not run, and never will.
 func (c *Cluster) ask(f func(*core.Core)) bool {
 	done := make(chan struct{})
 	if !c.submit(input{do: func(k *core.Core) { f(k); close(done) }}) {
@@ -51,10 +51,14 @@ func (c *Cluster) ask(f func(*core.Core)) bool {
 	}
 	select {
 	case <-done:
-		return true
-	case <-c.closing:
-		return false
+	case <-c.ownerEnded:
+		select {
+		case <-done:
+		default:
+			return false
+		}
 	}
+	return true
 }
 
 // now is the core's clock.
@@ -62,6 +66,7 @@ func (c *Cluster) now() time.Duration { return time.Since(c.started) }
 
 // own runs until the cluster is closed.
 func (c *Cluster) own() {
+	defer close(c.ownerEnded)
 	c.pace = newPace(c.now())
 	tick := time.NewTimer(core.TickEvery)
 	defer tick.Stop()
