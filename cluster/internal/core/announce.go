@@ -69,8 +69,8 @@ func (c *Core) audience(r *row) []ID {
 	return to
 }
 
-// around appends to dst those next to r's place on the ring that are not known to
-// be gone, whether r is on it or not.
+// around appends to dst those next to r's place on the ring, whether r is on it or
+// not.
 func (c *Core) around(dst []*row, r *row) []*row {
 	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
 	next := at
@@ -80,7 +80,7 @@ func (c *Core) around(dst []*row, r *row) []*row {
 	n := len(c.ring)
 	for d := range watchWidth {
 		for _, p := range []*row{c.ring[(next+d)%n], c.ring[(at-1-d+2*n)%n]} {
-			if p != r && (p.watch == nil || p.watch.says != Refuses) {
+			if p != r {
 				dst = append(dst, p)
 			}
 		}

@@ -18,23 +18,34 @@
 //
 // The members that may be alive form a ring, ordered by a hash of their instance.
 // Three members on either side of a member are its partners: they share watch
-// streams with it. A partner that does not hear a member accuses it, and tells
-// the other partners. A partner that does hear it says so when it is asked. A
-// majority of all partners decides at once. Two accusers decide after a short wait
-// in which they asked again and again and nobody said that he hears it; who doubts
-// his own hearing waits for longer. Of a process that the kernel called dead, more
-// accusers than hearers decide, and who was seen to die himself is not waited for.
-// The decision is announced to everybody: in a large cluster a few partners tell
-// each member, and those that are left take over from those that are gone. Nobody
-// else takes a member out of rotation, with three exceptions:
+// streams with it. A suspect, and one whose address refuses this peer, is passed
+// over, and the next one is watched as well. A partner that does not hear a member
+// accuses it, and tells the other partners. A partner that does hear it says so when
+// it is asked, and when it hears it again while others doubt. What it heard before a
+// stream broke counts no more.
+//
+//   - A majority of all partners decides at once.
+//   - Two accusers decide after a short wait in which they asked again and again and
+//     nobody said that it hears the member. Who is out of rotation itself waits for
+//     longer.
+//   - If the address of a member refuses, one accuser is enough after a shorter wait,
+//     and more accusers than hearers: its process is gone, or a firewall refuses. Who
+//     refuses this peer too is not waited for. So a lone survivor, whose partners are
+//     all gone, decides within a round trip.
+//
+// The decision is announced to everybody: in a large cluster each member is told by
+// two of the neighbours of the one that went, and a tick later, when they know which
+// of them went too, once more. Nobody else takes a member out of rotation, with three
+// exceptions:
 //
 //   - the member itself, which is believed at once: it left, it hears nobody, it
 //     loses packets, nobody hears it;
 //   - SWIM's verdict, slow and sure, after the partners were asked, another one
 //     does not hear the member either, and none does. That nobody answers proves
-//     nothing, and who is out of rotation himself decides nothing;
+//     nothing, and who is out of rotation itself decides nothing;
 //   - a peer that itself hears nobody, or whose own dials a member refuses, for its
-//     own view alone and never for anybody else's.
+//     own view alone and never for anybody else's. It hears nobody until it hears
+//     somebody: a new stream to dial or a new partner is no sign of life.
 //
 // A verdict that comes in a table exchange may be old. If it accuses a member that
 // is alive here, then that member is told first, and the verdict counts when no
@@ -49,12 +60,15 @@
 //
 // A member that was taken out returns at once the first time. If it is taken out
 // again soon after, it waits until all was well for a time that doubles with each
-// relapse. The member itself keeps that time, because it alone may raise its epoch,
-// and so every view shows the same.
+// relapse. It is not held to account when a third of the ring went out for it at the
+// same time: then the network broke between them. The member itself keeps that time,
+// because it alone may raise its epoch, and so every view shows the same.
 //
 // # Names
 //
 // A later start at the same address replaces the earlier one, and so does a start
 // that names its predecessor. Of several live instances of one name the earliest
-// is eligible, and all are marked. This follows from the set of records alone.
+// is eligible, and all are marked. This follows from the set of records alone. An
+// operator may forget what is shown as gone, or only remembered: a record says so to
+// everybody, and the instance undoes it if it lives.
 package core

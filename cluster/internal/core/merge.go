@@ -199,7 +199,7 @@ func (c *Core) suspend(r *row, rec *Rec) {
 	pending := *rec
 	r.pending = &pending
 	told := c.export(r)
-	told.Epoch, told.State, told.Cause = rec.Epoch, rec.State, rec.Cause
+	told.Epoch, told.State, told.Cause, told.Age = rec.Epoch, rec.State, rec.Cause, rec.Age
 	c.send([]ID{r.ID}, News{From: c.self.ID, Recs: []Rec{told}})
 	c.heat(r)
 }
@@ -234,9 +234,6 @@ func (c *Core) swim(in Swim) {
 		c.heat(r)
 		c.judge(r)
 		c.show(r)
-	}
-	if !in.Dead && r.State.gone() && r.State < Replaced {
-		c.tell(r) // if it lives, it undoes what is held of it
 	}
 }
 

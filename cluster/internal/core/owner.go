@@ -19,8 +19,10 @@ type owner struct {
 	stalled  time.Duration // when it was last held up
 	denied   time.Duration // when it last contradicted that it is gone
 	votes    []vote        // the newest of each partner, on this peer
+	wentAt   time.Duration // when the first of wentOut members went out of rotation
+	wentOut  int
+	split    time.Duration // when the network broke between it and others, 0 if never
 	noRoute  bool          // its address cannot be dialled, as far as is known
-	lost     []ID          // whom it heard before it was cut off
 }
 
 // damped returns for how long this peer waits still before it comes back.
@@ -117,13 +119,10 @@ func (c *Core) told(rec *Rec, from ID) {
 	}
 	noRoute := rec.State == Suspect && rec.Cause == Unreachable
 	if !o.out {
-		c.takenOut()
+		c.takenOut(c.now - rec.Age)
 	}
 	o.noRoute = o.noRoute || noRoute
 	cause := max(rec.Cause, s.Cause)
-	if rec.State == Failed && o.trouble == Deaf && o.need == 0 {
-		return // it hears somebody again, and contradicts once and for all when it has come back
-	}
 	if rec.State == Failed {
 		// The partners of a failed member watch it no more, and nobody would see it
 		// recover: it comes back to the ring, if not into rotation.
@@ -163,15 +162,13 @@ func (c *Core) survive() {
 	}
 }
 
-// takenOut begins an outage of this peer.
-func (c *Core) takenOut() {
+// takenOut begins an outage of this peer, which the others saw at a time.
+func (c *Core) takenOut(at time.Duration) {
 	o := &c.own
-	o.out, o.clean, o.blame = true, c.now, true
+	o.out, o.clean = true, c.now
+	o.blame = o.split == 0 || (at-o.split).Abs() > splitWithin
 	if o.raised > 0 && c.now-o.raised >= relapseWithin {
 		o.level = 0
-	}
-	if c.massOutage() {
-		o.blame = false
 	}
 	o.need = 0
 	if o.level > 0 && o.blame {
@@ -179,25 +176,15 @@ func (c *Core) takenOut() {
 	}
 }
 
-// massOutage says whether a third of the ring, but not all of it, went out just
-// now: then the network broke between us.
-func (c *Core) massOutage() bool {
-	if c.cutOff {
-		return false
+// went takes in that a member went out of rotation for this peer. When a third of the
+// ring goes within massWithin, the network broke between us.
+func (o *owner) went(now time.Duration, ring int) {
+	if now-o.wentAt > massWithin {
+		o.wentAt, o.wentOut = now, 0
 	}
-	out, all := 0, len(c.ring)-1
-	for _, r := range c.missing {
-		if r == c.self {
-			continue
-		}
-		if r.State == Failed {
-			all++
-		}
-		if c.now-r.since <= massWithin+silentAfter {
-			out++
-		}
+	if o.wentOut++; o.wentOut >= 2 && 3*o.wentOut >= ring-1 {
+		o.split = now
 	}
-	return out >= 2 && 3*out >= all
 }
 
 // comesBack brings this peer back into rotation if it may be, and says so.
@@ -240,7 +227,7 @@ func (c *Core) says(cause Cause) {
 	o.trouble, o.good = cause, 0
 	o.clean = c.now
 	if !o.out {
-		c.takenOut()
+		c.takenOut(c.now)
 	}
 	if c.self.State == Suspect && c.self.Cause >= cause {
 		return

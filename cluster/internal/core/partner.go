@@ -55,9 +55,6 @@ func (c *Core) followRing() {
 		if r.watch == nil {
 			r.watch = &watch{since: c.now}
 			c.partners = append(c.partners, r)
-			if len(r.votes) > 0 { // others doubt it already
-				c.dial(r)
-			}
 		} else if r.watch.succ && !succ {
 			c.out.Closes = append(c.out.Closes, Close{Peer: r.ID, OnlyOut: true})
 			r.watch.dialing = false // its result will not come
@@ -178,9 +175,6 @@ func (c *Core) heard(r *row, at time.Duration) {
 		c.tell(r)
 	}
 	if c.cutOff {
-		if !slices.Contains(c.own.lost, r.ID) { // not those it lost, but new ones: they were gone, not it
-			c.own.blame, c.own.need = false, 0
-		}
 		c.setCutOff(false)
 		if c.own.trouble == Deaf {
 			c.own.trouble = NoCause
@@ -208,11 +202,6 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
-	if e == Refuses {
-		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
-			c.judge(c.hot[i])
-		}
-	}
 	c.touched = append(c.touched, r)
 }
 
@@ -294,10 +283,6 @@ func (c *Core) setCutOff(cut bool) {
 	}
 	c.cutOff = cut
 	if cut {
-		c.own.lost = c.own.lost[:0]
-		for _, r := range c.partners {
-			c.own.lost = append(c.own.lost, r.ID)
-		}
 		c.log(LogWarn, "no partner answers: this peer is cut off, or the last one", "fix", "check this host's network")
 	} else {
 		c.log(LogInfo, "partners answer again")

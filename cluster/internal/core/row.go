@@ -123,6 +123,9 @@ func (c *Core) moved(r *row, from, to State) {
 		c.missing = deleteByID(c.missing, r)
 	case is && !was:
 		c.missing = insertByID(c.missing, r)
+		if from == Alive && r != c.self {
+			c.own.went(c.now, len(c.ring))
+		}
 	}
 }
 

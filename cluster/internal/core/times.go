@@ -33,7 +33,7 @@ const (
 	// may just be about to notice it themselves, and a few round trips.
 	silenceWait = 300 * time.Millisecond
 
-	// doubtWait is how long they may take to contradict a peer that is in doubt of
+	// doubtWait is how long they may take to contradict a peer that is out of rotation
 	// itself: of five answers to one that loses four packets of five, one comes.
 	doubtWait = 2 * time.Second
 
@@ -74,9 +74,13 @@ const (
 	// hears can be dialled, until it could.
 	proveEvery = 5 * time.Second
 
-	// massWithin: when a third of the ring goes out within this time of me, the
-	// network broke between us, and the return is free. (sim)
+	// massWithin: when a third of the ring goes out of rotation within this time, the
+	// network broke: all partners notice it within two beats, and decide.
 	massWithin = 3 * time.Second
+
+	// splitWithin is how long after such a break the other side may have taken this
+	// peer out, or failed it: SWIM's verdict comes some ten seconds later.
+	splitWithin = 20 * time.Second
 
 	// denyEvery is how often a peer contradicts that it is gone.
 	denyEvery = time.Second

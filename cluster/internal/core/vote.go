@@ -231,10 +231,9 @@ func (c *Core) judge(r *row) {
 			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	// Two suffice if nobody hears it. Who hears few of its own partners, or is out
-	// itself, asks for longer.
+	// Two suffice if nobody hears it. Who is out himself asks for longer.
 	wait := silenceWait
-	if c.own.out || 3*c.heardPartners() < len(c.partners) {
+	if c.own.out {
 		wait = doubtWait
 	}
 	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause

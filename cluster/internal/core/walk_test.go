@@ -565,7 +565,7 @@ func (c *Core) clone() *Core {
 	n.self = to(c.self)
 	n.ring, n.missing, n.partners, n.hot, n.touched = all(c.ring), all(c.missing), all(c.partners), all(c.hot), all(c.touched)
 	n.names, n.addrs, n.heirs = copied(c.names, to), copied(c.addrs, to), copied(c.heirs, all)
-	n.own.votes, n.own.lost = slices.Clone(c.own.votes), slices.Clone(c.own.lost)
+	n.own.votes = slices.Clone(c.own.votes)
 	t := &n.contacts
 	t.wanted, t.memory, t.order = slices.Clone(t.wanted), slices.Clone(t.memory), slices.Clone(t.order)
 	t.unknown = copied(t.unknown, func(u *unknown) *unknown { v := *u; return &v })
