@@ -325,10 +325,20 @@ func (c *Core) heardPartners() (n int) {
 	return n
 }
 
-// well says whether this peer hears at least two thirds of its partners, and none
-// of them complains.
+// well says whether this peer hears at least two thirds of its partners that are in
+// rotation, and none of them complains. Of the others, those that are dead for good
+// would keep out for ever whoever waits for them.
 func (c *Core) well() bool {
-	return 3*c.heardPartners() >= 2*len(c.partners) && !slices.ContainsFunc(c.own.votes, func(v vote) bool { return v.says.accuses() && c.now-v.at < renewEvery+TickEvery })
+	heard, all := 0, 0
+	for _, r := range c.partners {
+		if r.State == Alive {
+			all++
+			if c.hears(r) {
+				heard++
+			}
+		}
+	}
+	return 3*heard >= 2*all && !slices.ContainsFunc(c.own.votes, func(v vote) bool { return v.says.accuses() && c.now-v.at < renewEvery+TickEvery })
 }
 
 // leave says goodbye.
