@@ -166,7 +166,8 @@ func (c *Core) survive() {
 func (c *Core) takenOut(at time.Duration) {
 	o := &c.own
 	o.out, o.clean = true, c.now
-	o.blame = o.split == 0 || (at-o.split).Abs() > splitWithin
+	split := o.split > 0 && (at-o.split).Abs() <= splitWithin
+	o.blame = !split || o.raised > 0 && at-o.raised < splitWithin // so soon after its return, that was too early
 	if o.raised > 0 && c.now-o.raised >= relapseWithin {
 		o.level = 0
 	}

@@ -202,6 +202,11 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
+	if e == Refuses {
+		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
+			c.judge(c.hot[i])
+		}
+	}
 	c.touched = append(c.touched, r)
 }
 

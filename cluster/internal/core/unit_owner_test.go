@@ -10,7 +10,7 @@ import (
 func (r *rig) tells(s string) {
 	rec := r.export(r.self)
 	in := parseRec(r.t, s)
-	rec.Epoch, rec.State, rec.Cause = in.Epoch, in.State, in.Cause
+	rec.Epoch, rec.State, rec.Cause, rec.Age = in.Epoch, in.State, in.Cause, 0
 	r.step(News{From: recOf(1).ID, Recs: []Rec{rec}})
 }
 
@@ -141,6 +141,7 @@ func TestNotBlamed(t *testing.T) {
 	} {
 		r := newRig(t, tt.members)
 		r.tells("1 suspect overdue")
+		r.wait(splitWithin + time.Second)
 		tt.do(r)
 		r.tells("2 suspect overdue")
 		if got := r.self.State == Alive; got != tt.want {
@@ -282,5 +283,23 @@ func TestLeave(t *testing.T) {
 	r.step(Leave{})
 	if len(r.sends) != 0 || r.cutOff {
 		t.Errorf("sends %v after it left, cut off %v", r.sends, r.cutOff)
+	}
+}
+
+// Whoever waits to come back does not wait for a partner that is out for good.
+func TestBackWithoutTheDead(t *testing.T) {
+	r := newRig(t, 3)
+	rec := r.export(r.about)
+	rec.State, rec.Cause = Suspect, Overdue
+	r.step(News{From: recOf(1).ID, Recs: []Rec{rec}})
+	r.quiet[r.about.ID] = true
+	r.tells("1 suspect overdue")
+	r.tells(formatRec(&Rec{Epoch: r.self.Epoch, State: Suspect, Cause: Overdue}))
+	if r.self.State != Suspect {
+		t.Fatal("the second return is free")
+	}
+	r.wait(cleanFirst + time.Second)
+	if r.self.State != Alive {
+		t.Errorf("is %v, want alive: the one that is alive is heard", r.self.State)
 	}
 }
