@@ -131,7 +131,7 @@ func (c *Cluster) publish() {
 		c.emit(Updated, c.table[Instance(c.core.Self())])
 	}
 	c.view.Store(&View{Index: c.index, Members: c.members()})
-	if s := c.core.Stats(); s.Joined {
+	if c.core.Joined() {
 		c.joined.Store(true)
 	}
 	c.mu.Lock()

@@ -43,6 +43,10 @@ type Core struct {
 	beatTurn   int    // the place in byID of the heartbeat that is sent on next
 	seq        uint64 // of votes
 	cutOff     bool
+	cutAt      time.Duration // when that began
+	dialTurn   int           // the place in partners of who is dialled next
+	few        int           // for how many ticks few of the partners have been heard, 0 if enough are
+	doubt      time.Duration // since when this peer has known that, 0 if it is sure of its view
 	source     source
 	retellings []retelling
 	touched    []*row // names or addresses to settle after the input
@@ -61,8 +65,7 @@ type Stats struct {
 	Partners   int
 	Known      int // instances in the table
 	Unseen     []Memory
-	Alike      [][2]string // names of live members that differ in case only
-	Joined     bool        // a table was exchanged with another peer
+	Joined     bool // a table was exchanged with another peer
 }
 
 // New returns a Core that knows only itself. now is the time on the clock of all
@@ -174,7 +177,7 @@ func (c *Core) Stats() Stats {
 	s := c.stats
 	s.CutOff, s.Trouble, s.Damped = c.cutOff, c.trouble(), c.own.damped(c.now)
 	s.Partners, s.Known = len(c.partners), len(c.byID)
-	s.Unseen, s.Joined, s.Alike = c.contacts.unseen(), c.contacts.joined, c.alike()
+	s.Unseen, s.Joined = c.contacts.unseen(), c.contacts.joined
 	return s
 }
 

@@ -26,8 +26,8 @@
 //
 //   - A majority of all partners decides at once.
 //   - Two accusers decide after a short wait in which they asked again and again and
-//     nobody said that it hears the member. Who is out of rotation itself waits for
-//     longer.
+//     nobody said that it hears the member. Who is out of rotation itself, or hears
+//     few, waits for longer.
 //   - If the address of a member refuses, one accuser is enough after a shorter wait,
 //     and more accusers than hearers: its process is gone, or a firewall refuses. Who
 //     refuses this peer too is not waited for. So a lone survivor, whose partners are
@@ -42,16 +42,24 @@
 //     loses packets, nobody hears it;
 //   - SWIM's verdict, slow and sure, after the partners were asked, another one
 //     does not hear the member either, and none does. That nobody answers proves
-//     nothing, and who is out of rotation itself decides nothing;
-//   - a peer that itself hears nobody, or whose own dials a member refuses, for its
-//     own view alone and never for anybody else's. It hears nobody until it hears
-//     somebody: a new stream to dial or a new partner is no sign of life.
+//     nothing, and who is out of rotation itself decides nothing. A suspect that
+//     nobody heard for buryAfter needs no verdict of SWIM's;
+//   - a peer in doubt of its view, or whose own dials a member refuses, for its own
+//     view alone and never for anybody else's.
+//
+// A peer doubts its view when it hears nobody, or fewer than half of its partners
+// while it looks for more: most members may have died in one instant, and it cannot
+// tell who is left. It looks twice as far along the ring with every tick until it
+// hears three on either side, and shows as suspect of whom it had no sign of life
+// since. The doubt ends when it hears all its partners that are in rotation. It
+// accuses as others do, but decides only when nobody contradicted for doubtWait, and
+// in its tables it does not vouch for whom it doubts.
 //
 // A verdict that comes in a table exchange may be old. If it accuses a member that
 // is alive here, then that member is told first, and the verdict counts when no
 // answer comes in askWait. A member's own word is no hearsay and counts at once. A
-// member that is unknown here is taken as the table has it, and as suspect if it
-// comes from a peer that hears nobody.
+// member that is unknown here is taken as the table has it, and as suspect if who
+// sent the table does not vouch for it.
 //
 // A member that is heard and whose address nobody can dial is suspect, never
 // failed, until somebody could dial it.

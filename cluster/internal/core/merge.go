@@ -23,13 +23,19 @@ func (c *Core) export(r *row) Rec {
 	return rec
 }
 
-// Table appends the whole table to dst, this peer first.
+// Table appends the whole table to dst, this peer first. Whom it cannot vouch for it
+// calls alive with a cause.
 func (c *Core) Table(dst []Rec) []Rec {
 	dst = append(dst, c.export(c.self))
 	for _, r := range c.byID {
-		if r != c.self {
-			dst = append(dst, c.export(r))
+		if r == c.self {
+			continue
 		}
+		rec := c.export(r)
+		if r.State == Alive && !c.vouched(r) {
+			rec.Cause = Overdue
+		}
+		dst = append(dst, rec)
 	}
 	return dst
 }
@@ -56,11 +62,14 @@ func (c *Core) takeTable(in Table) {
 			c.log(LogInfo, "many members joined", "count", len(in.Recs))
 		}
 	}
-	deaf := slices.ContainsFunc(in.Recs, func(r Rec) bool { return r.ID == in.From && r.State == Suspect && r.Cause == Deaf })
 	for i := range in.Recs {
 		rec := &in.Recs[i]
-		if deaf && rec.State == Alive && rec.ID != in.From && c.rows[rec.ID] == nil {
-			rec.State, rec.Cause = Suspect, Overdue // who hears nobody cannot vouch for anybody
+		if rec.State == Alive && rec.Cause != NoCause {
+			if c.rows[rec.ID] == nil {
+				rec.State = Suspect
+			} else {
+				rec.Cause = NoCause
+			}
 		}
 		c.merge(rec, rec.ID == in.From, in.From)
 	}
@@ -249,6 +258,9 @@ func (c *Core) takeBeats(beats []Beat) {
 			r.beatAt = at
 			b.Age = at
 			c.out.Heard = append(c.out.Heard, b)
+			if c.doubt > 0 {
+				c.show(r)
+			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"slices"
 	"strings"
 )
 
@@ -114,17 +113,4 @@ func (c *Core) warnCase(r *row) {
 			c.log(LogWarn, "two peers have names that differ in case only: rename one of them", "member", r.Name, "other", o.Name)
 		}
 	}
-}
-
-// alike returns the pairs of names of live members that differ in case only.
-func (c *Core) alike() (out [][2]string) {
-	for _, r := range c.byID {
-		for o := r.nextName; o != nil; o = o.nextName {
-			pair := [2]string{min(r.Name, o.Name), max(r.Name, o.Name)}
-			if r.Name != o.Name && !r.State.gone() && !o.State.gone() && !slices.Contains(out, pair) {
-				out = append(out, pair)
-			}
-		}
-	}
-	return out
 }

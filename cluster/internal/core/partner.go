@@ -42,8 +42,8 @@ func (c *Core) followRing() {
 		return
 	}
 	var scratch [4 * watchWidth]*row
-	after := c.walk(scratch[:0], c.self, 1)
-	all := c.walk(after, c.self, -1)
+	after := c.walk(scratch[:0], 1)
+	all := c.walk(after, -1)
 	succs := len(after)
 	for _, r := range slices.Clone(c.partners) {
 		if !slices.Contains(all, r) {
@@ -51,7 +51,7 @@ func (c *Core) followRing() {
 		}
 	}
 	for i, r := range all {
-		succ := i < succs || slices.Contains(all[:succs], r)
+		succ := c.few > 0 || i < succs || slices.Contains(all[:succs], r) // who is one of few knows only here that this peer watches it
 		if r.watch == nil {
 			r.watch = &watch{since: c.now}
 			c.partners = append(c.partners, r)
@@ -168,6 +168,10 @@ func (c *Core) heard(r *row, at time.Duration) {
 		return
 	}
 	w.heard = max(at, 1)
+	r.beatAt = max(r.beatAt, at)
+	if c.doubt > 0 {
+		c.show(r)
+	}
 	if w.says != NoRoute || w.proven {
 		c.say(r, Hears)
 	}
@@ -176,6 +180,7 @@ func (c *Core) heard(r *row, at time.Duration) {
 	}
 	if c.cutOff {
 		c.setCutOff(false)
+		c.exchange(r) // it knows who was heard
 		if c.own.trouble == Deaf {
 			c.own.trouble = NoCause
 			c.comesBack()
@@ -251,23 +256,33 @@ func (c *Core) listen() {
 	if c.self.State == Left {
 		return
 	}
-	silent := 0
+	c.redial()
+	silent, heard, all := 0, 0, 0
+	anybody := false
 	for _, r := range c.partners { // who is a partner is settled at the end of a Step
 		w := r.watch
 		quiet := c.now - max(w.heard, w.since)
-		since := c.now - w.dialed
-		if !w.dialing && ((quiet > redialAfter || w.succ && !w.out) && since > redialAfter || !w.proven && since > proveEvery) {
-			c.dial(r)
-		}
+		hears := c.hears(r)
+		anybody = anybody || hears
 		if quiet > silentAfter {
 			silent++ // all are counted first: if nobody is heard, it is this peer that is cut off
 		}
+		if w.says != Refuses && (hears || quiet > silentAfter-redialAfter) {
+			all++
+			if hears {
+				heard++
+			}
+		}
 	}
+	c.doubts(all > 2 && 2*heard < min(all, 4*watchWidth))
 	switch { // a new watch is no sign of life: only what is heard ends it, or that all are known to be gone
-	case len(c.partners) > 1 && silent == len(c.partners):
+	case !anybody && silent > 1:
 		c.setCutOff(true)
 	case len(c.partners) == 0:
 		c.setCutOff(false)
+	}
+	if c.cutOff && c.now-c.cutAt-buryAfter < 2*TickEvery && c.now-c.cutAt >= buryAfter {
+		c.showAll()
 	}
 	for _, r := range c.partners { // who is a partner is settled at the end of a Step
 		w := r.watch
@@ -278,6 +293,62 @@ func (c *Core) listen() {
 			c.vote(r, true)
 		}
 	}
+}
+
+// redial dials the partners that are silent: a few of many in each tick, in turn.
+func (c *Core) redial() {
+	dials := 0
+	for i, n := 0, len(c.partners); i < n; i++ {
+		r := c.partners[(c.dialTurn+i)%n]
+		w := r.watch
+		since := c.now - w.dialed
+		if w.dialing || ((c.now-max(w.heard, w.since) <= redialAfter && (!w.succ || w.out)) || since <= redialAfter) && (w.proven || since <= proveEvery) {
+			continue
+		}
+		if dials++; dials > watchWidth {
+			c.dialTurn = (c.dialTurn + i) % n
+			return
+		}
+		c.dial(r)
+	}
+}
+
+// doubts takes in whether few of the partners are heard. Then this peer looks farther
+// for some that it hears. While it finds none it does not know who is alive, and
+// hands out only those of whom it has had a sign of life since.
+func (c *Core) doubts(few bool) {
+	switch {
+	case few:
+		c.few++
+		c.ringMoved = true
+		if c.few == 2 && c.doubt == 0 {
+			c.setDoubt(c.now)
+		}
+	case c.few > 0:
+		c.few, c.ringMoved = 0, true
+	}
+	if c.few == 0 && c.doubt > 0 && !c.cutOff && !slices.ContainsFunc(c.partners, func(r *row) bool { return r.State == Alive && !c.hears(r) }) {
+		c.setDoubt(0)
+	}
+}
+
+func (c *Core) setDoubt(since time.Duration) {
+	c.doubt = since
+	c.showAll()
+}
+
+func (c *Core) showAll() {
+	for _, r := range c.byID {
+		if !r.State.gone() {
+			c.show(r)
+		}
+	}
+}
+
+// vouched says whether there was a sign of life of r since this peer has doubted its
+// view.
+func (c *Core) vouched(r *row) bool {
+	return c.doubt == 0 || c.hears(r) || r.beatAt > c.doubt && (r.watch == nil || r.watch.says != Silent)
 }
 
 // setCutOff takes in whether nobody at all is heard. Then it is this peer that is
@@ -292,13 +363,20 @@ func (c *Core) setCutOff(cut bool) {
 	} else {
 		c.log(LogInfo, "partners answer again")
 	}
-	for _, r := range c.byID {
-		if !r.State.gone() {
-			c.show(r)
-		}
+	if cut {
+		c.cutAt = c.now
 	}
+	if cut && c.doubt == 0 {
+		c.doubt = c.now
+	}
+	c.showAll()
 	if !cut {
 		c.contacts.soon(c)
+		for _, r := range c.partners {
+			if !c.hears(r) && !r.watch.dialing {
+				c.dial(r)
+			}
+		}
 	}
 }
 

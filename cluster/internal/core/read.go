@@ -1,11 +1,15 @@
 package core
 
-import "slices"
-
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Self returns this peer's own instance.
 func (c *Core) Self() ID { return c.self.ID }
+
+// Joined says whether tables were exchanged with another peer.
+func (c *Core) Joined() bool { return c.contacts.joined }
 
 // Lookup returns the record of id, whether it is shown or not.
 func (c *Core) Lookup(id ID) (Rec, bool) {

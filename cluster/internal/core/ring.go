@@ -36,39 +36,62 @@ func (c *Core) ringOut(r *row) {
 	}
 }
 
-// walk appends to dst the next watchWidth members that are in rotation, in one
-// direction from r, and the suspects and those that refuse this peer on the way: one
-// more is watched for each. So who outlives all its neighbours finds the next ones
-// at once.
-func (c *Core) walk(dst []*row, r *row, step int) []*row {
-	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
+// walk appends to dst the next watchWidth members that are sound, in one direction
+// from this peer, and those on the way that are not: one more is watched for each.
+// So who outlives all its neighbours finds the next ones. While it hears few of them
+// it goes on to the next watchWidth that it hears, twice as far with every tick.
+func (c *Core) walk(dst []*row, step int) []*row {
+	at, found := slices.BinarySearchFunc(c.ring, c.self, compareRing)
 	if !found {
 		return dst
 	}
 	n := len(c.ring)
-	for i, sound := 1, 0; i < n && i <= walkLimit && sound < watchWidth; i++ {
+	reach := 0
+	if c.few > 0 {
+		reach = watchWidth << min(c.few, 8)
+	}
+	for i, sound, heard := 1, 0, 0; i < n && i <= walkLimit && (sound < watchWidth || heard < watchWidth && i <= reach); i++ {
 		o := c.ring[((at+i*step)%n+n)%n]
 		dst = append(dst, o)
-		if o.State == Alive && (o.watch == nil || o.watch.says != Refuses) {
+		if c.votes(o) {
 			sound++
+		}
+		if c.hears(o) {
+			heard++
 		}
 	}
 	return dst
 }
 
-// partnersOf appends to dst those who decide on r: watchWidth members on either
-// side of it, each once.
+// partnersOf appends to dst those who decide on r, each once: the next watchWidth
+// members on either side of it that have a vote. While this peer hears few, the next
+// ones that it hears are asked as well.
 func (c *Core) partnersOf(dst []*row, r *row) []*row {
 	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
 	if !found {
 		return dst
 	}
-	n := len(c.ring)
-	if n-1 <= 2*watchWidth {
-		return append(append(dst, c.ring[:at]...), c.ring[at+1:]...)
-	}
-	for d := 1; d <= watchWidth; d++ {
-		dst = append(dst, c.ring[(at+d)%n], c.ring[(at-d+n)%n])
+	n, first := len(c.ring), len(dst)
+	for _, step := range []int{1, -1} {
+		for i, voters, heard := 1, 0, 0; i < n && i <= walkLimit && (voters < watchWidth || c.few > 0 && heard < watchWidth); i++ {
+			o := c.ring[((at+i*step)%n+n)%n]
+			if o != c.self && !c.votes(o) {
+				continue
+			}
+			hears := o == c.self || c.hears(o)
+			if hears {
+				heard++
+			}
+			if voters++; (hears || voters <= watchWidth) && !slices.Contains(dst[first:], o) {
+				dst = append(dst, o)
+			}
+		}
 	}
 	return dst
+}
+
+// votes says whether o has a vote: it is in rotation, and not one that this peer saw
+// vanish.
+func (c *Core) votes(o *row) bool {
+	return o.State == Alive && (o.watch == nil || o.watch.says != Refuses)
 }

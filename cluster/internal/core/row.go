@@ -264,9 +264,9 @@ func (c *Core) show(r *row) {
 	}
 	if r != c.self && !s.gone() {
 		switch {
-		case c.cutOff && r.swimDead:
+		case c.cutOff && (r.swimDead || c.now-c.cutAt >= buryAfter):
 			s, why = Failed, Unreachable
-		case c.cutOff && s == Alive:
+		case s == Alive && !c.vouched(r):
 			s, why = Suspect, Overdue
 		case s == Alive && r.watch != nil && r.watch.says == Refuses && c.now-r.watch.at >= crashWait:
 			s, why = Suspect, Unreachable // for this peer alone: the others hear it

@@ -41,6 +41,11 @@ const (
 	// a verdict of SWIM or of a table exchange: three tries of its answer.
 	askWait = time.Second
 
+	// buryAfter is how long nobody may have heard a suspect before its partners fail it
+	// without SWIM's verdict, which is late where most members are dead: each of them
+	// makes SWIM's next ping slower. It is several times what SWIM takes else.
+	buryAfter = 30 * time.Second
+
 	// askAgain is how often that question is repeated while SWIM and the partners
 	// disagree: with askWait less than voteLife, or the last answers lapse before
 	// the next come.

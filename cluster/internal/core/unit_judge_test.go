@@ -296,6 +296,41 @@ func TestJudgeSwim(t *testing.T) {
 	}
 }
 
+// Who was heard before it lost most of its partners may be dead, so a peer that hears
+// few shows nobody alive without a sign of life since, and vouches for nobody else.
+func TestDoubt(t *testing.T) {
+	r := newRig(t, 7)
+	heard, beats, dead := recOf(4).ID, recOf(5).ID, recOf(6).ID
+	for i := range 7 {
+		r.quiet[recOf(i).ID] = recOf(i).ID != heard
+	}
+	r.wait(silentAfter + 3*TickEvery)
+	r.now += TickEvery
+	r.step(Beats{Beats: []Beat{{Peer: beats, Count: 1 << 20}}})
+	for id, want := range map[ID]string{heard: "alive", beats: "suspect", dead: "suspect"} { // beats is silent for this peer itself
+		if in, _ := r.Shown(id); in.Shown.String() != want || in.State != Alive {
+			t.Errorf("%d is shown %v and is %v in the table, want %s and alive", id, in.Shown, in.State, want)
+		}
+	}
+	for _, rec := range r.Table(nil) {
+		if doubted := rec.Cause != NoCause; rec.State != Alive || doubted != (rec.ID != heard && rec.ID != r.self.ID) {
+			t.Errorf("exports %d as %v %v", rec.ID, rec.State, rec.Cause)
+		}
+	}
+	other := newRig(t, 2)
+	other.step(Table{From: recOf(1).ID, Recs: r.Table(nil)})
+	for id, want := range map[ID]State{heard: Alive, dead: Suspect} {
+		if o := other.rows[id]; o == nil || o.State != want {
+			t.Errorf("who learns %d from that table has it %v, want %v", id, o, want)
+		}
+	}
+	clear(r.quiet)
+	r.wait(2 * TickEvery)
+	if in, _ := r.Shown(dead); in.Shown != Alive || r.doubt != 0 {
+		t.Errorf("shown %v when all are heard again", in.Shown)
+	}
+}
+
 // A peer that hears nobody accuses nobody, and shows nobody but itself as alive.
 func TestCutOff(t *testing.T) {
 	r := newRig(t, 4)

@@ -190,24 +190,3 @@ func TestNamesInCase(t *testing.T) {
 		t.Errorf("%d warnings, want 1", warnings)
 	}
 }
-
-// Names that differ in case only are listed once, as long as both live.
-func TestAlike(t *testing.T) {
-	r := newRig(t, 3)
-	for i, name := range []string{"Web", "web", "WEB", "db"} {
-		r.step(News{Recs: []Rec{{ID: ID(100 + i), Name: name, Addr: recOf(50 + i).Addr, Epoch: 1, State: Alive}}})
-	}
-	want := [][2]string{{"WEB", "Web"}, {"WEB", "web"}, {"Web", "web"}}
-	sorted := func() [][2]string {
-		out := r.Stats().Alike
-		slices.SortFunc(out, func(a, b [2]string) int { return strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]) })
-		return out
-	}
-	if got := sorted(); !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	r.step(News{Recs: []Rec{{ID: 102, Name: "WEB", Addr: recOf(52).Addr, Epoch: 1, State: Left}}})
-	if got := sorted(); !slices.Equal(got, want[2:]) {
-		t.Errorf("after one left: got %v, want %v", got, want[2:])
-	}
-}

@@ -58,9 +58,7 @@ func (c *Core) count(r *row) (t tally) {
 	var scratch [2 * watchWidth]*row
 	partners := c.partnersOf(scratch[:0], r)
 	for _, p := range partners {
-		if p.watch == nil || p.watch.says != Refuses {
-			t.all++
-		}
+		t.all++
 		if p == c.self {
 			t.add(c.mine(r))
 			continue
@@ -231,26 +229,27 @@ func (c *Core) judge(r *row) {
 			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	// Two suffice if nobody hears it. Who is out himself asks for longer.
+	// Two suffice if nobody hears it. Who is out himself asks for longer, and so does
+	// who hears few: those that he can count are no majority.
 	wait := silenceWait
-	if c.own.out {
+	if c.own.out || c.few > 0 {
 		wait = doubtWait
 	}
-	unheard := r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
-	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all || unheard) {
+	unheard := c.mine(r).accuses() && r.second > 0 && c.now-r.second >= wait && t.hear == 0 && c.own.trouble == NoCause
+	if r.State == Alive && t.accuse > 0 && (2*t.accuse > t.all && c.few == 0 || unheard) {
 		cause := Overdue
 		if t.noRoute > 0 {
 			cause = Unreachable
 		}
 		c.verdict(r, Suspect, cause)
 	}
-	if r.swimDead {
+	if r.swimDead || r.State == Suspect && c.now-r.since >= buryAfter {
 		c.judgeSwim(r, t)
 	}
 	c.show(r)
 }
 
-// judgeSwim decides on r, which SWIM holds dead: another who was asked must say
+// judgeSwim decides on r, which SWIM holds dead or would by now: another who was asked must say
 // that it does not hear r, and none that it does. That nobody answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
