@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -35,8 +36,10 @@ type attempt struct {
 	cancel context.CancelFunc
 
 	// Watcher.mu guards all below.
-	hung bool     // nobody wants its outcome any more
-	conn net.Conn // to close when it is given up; nil once the handshake is confirmed
+	hung      bool            // nobody wants its outcome any more
+	conn      net.Conn        // to close when it is given up; nil once the handshake is confirmed
+	confirmed bool            // the other side may have a stream
+	said      *sync.WaitGroup // that Leave waits for, if it does
 }
 
 // Dial opens a stream to a peer, or with probe only asks whether it is there. It
@@ -128,6 +131,10 @@ func (w *Watcher) outcome(a *attempt) bool {
 
 // settle removes a from the dials of its peer. The caller holds w.mu.
 func (w *Watcher) settle(a *attempt) {
+	if a.said != nil {
+		a.said.Done()
+		a.said = nil
+	}
 	p := a.peer
 	if i := slices.Index(p.dials, a); i >= 0 {
 		p.dials = slices.Delete(p.dials, i, i+1)
@@ -166,6 +173,15 @@ func (w *Watcher) carry(a *attempt, conn net.Conn) bool {
 	return !a.hung
 }
 
+// confirm says that the other side will have a stream. It reports false when a was
+// given up already.
+func (w *Watcher) confirm(a *attempt) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a.conn, a.confirmed = nil, !a.hung
+	return a.confirmed
+}
+
 // greet is the dialler's half of the handshake.
 func (w *Watcher) greet(conn net.Conn, a *attempt) (*stream, error) {
 	key := w.secrets()[0]
@@ -192,7 +208,7 @@ func (w *Watcher) greet(conn net.Conn, a *attempt) (*stream, error) {
 		return nil, nil
 	case r.version == 0 || r.version != common(w.cfg.Versions, r.versions):
 		return nil, versionError(w.cfg.Versions, r.versions)
-	case !w.carry(a, nil):
+	case !w.confirm(a):
 		return nil, context.Canceled
 	}
 	if _, err := conn.Write(key.mac("confirm", sent, got)); err != nil {

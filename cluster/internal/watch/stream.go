@@ -141,7 +141,7 @@ func (w *Watcher) take(s *stream, a *attempt) {
 	case w.closed:
 		w.finish(s, 0, nil)
 	case a.hung:
-		w.finish(s, w.word(), nil)
+		w.finish(s, w.word(), a.said)
 	default:
 		w.slot(s, a.peer)
 	}

@@ -194,6 +194,12 @@ func (w *Watcher) Leave() {
 	w.left = true
 	var given []net.Conn
 	for _, p := range w.peers {
+		for _, a := range p.dials {
+			if a.confirmed {
+				said.Add(1)
+				a.said = &said
+			}
+		}
 		given = append(given, p.giveUp(true)...)
 		w.finish(p.out, Leaving, &said)
 		w.finish(p.in, Leaving, &said)
