@@ -303,6 +303,7 @@ func TestLeftNamesAreForgotten(t *testing.T) {
 			_ = p.Leave(t.Context())
 			p.Close()
 		}
+		settle() // what changed is written a moment later
 		named := func() int {
 			data, err := disk.ReadFile("/data/members.json")
 			if err != nil {

@@ -64,6 +64,9 @@ func (c *Core) followRing() {
 			c.dial(r)
 		}
 	}
+	for i := 0; i < len(c.hot); i++ { // one partner less, perhaps, that they could wait for
+		c.judge(c.hot[i])
+	}
 }
 
 // unwatch ends the watch of r with a goodbye.
@@ -207,11 +210,6 @@ func (c *Core) say(r *row, e Evidence) {
 		c.vote(r, false)
 	}
 	c.judge(r)
-	if e == Refuses {
-		for i := 0; i < len(c.hot); i++ { // one partner less that they could wait for
-			c.judge(c.hot[i])
-		}
-	}
 	c.touched = append(c.touched, r)
 }
 
