@@ -63,9 +63,27 @@ func (c *Core) walk(dst []*row, step int) []*row {
 	return dst
 }
 
-// partnersOf appends to dst those who decide on r, each once: the next watchWidth
-// members on either side of it that have a vote. While this peer hears few, the next
-// ones that it hears are asked as well.
+// jury appends to dst those whose word on r is waited for, each once: of the
+// watchWidth members on either side of it those that have a vote.
+func (c *Core) jury(dst []*row, r *row) []*row {
+	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
+	if !found {
+		return dst
+	}
+	n, first := len(c.ring), len(dst)
+	for i := 1; i <= watchWidth && i < n; i++ {
+		for _, o := range []*row{c.ring[(at+i)%n], c.ring[(at-i+n)%n]} {
+			if (o == c.self || c.votes(o)) && !slices.Contains(dst[first:], o) {
+				dst = append(dst, o)
+			}
+		}
+	}
+	return dst
+}
+
+// partnersOf appends to dst those who are told and asked of r, each once: the next
+// watchWidth members on either side of it that have a vote. While this peer hears
+// few, the next ones that it hears as well.
 func (c *Core) partnersOf(dst []*row, r *row) []*row {
 	at, found := slices.BinarySearchFunc(c.ring, r, compareRing)
 	if !found {

@@ -56,7 +56,7 @@ func (t *tally) witnesses(e Evidence) {
 // reason to wait.
 func (c *Core) count(r *row) (t tally) {
 	var scratch [2 * watchWidth]*row
-	partners := c.partnersOf(scratch[:0], r)
+	partners := c.jury(scratch[:0], r)
 	for _, p := range partners {
 		t.all++
 		if p == c.self {
