@@ -55,6 +55,30 @@ func TestAddressChangesWhileRunning(t *testing.T) {
 	}, kernel)
 }
 
+// An interface is down for so long that the others bury its host, and up again.
+func TestInterfaceDown(t *testing.T) {
+	in(t, func(w *World) {
+		nodes := w.StartMany(4)
+		w.Whole(nodes, 5*time.Second)
+		w.Sleep(3 * time.Second)
+		down, rest := nodes[2], testcluster.Without(nodes, nodes[2])
+		start := time.Now()
+		down.LinkDown()
+		w.Told(start, rest, "suspect", down.Name, silenceBar)
+		w.Sleep(20*time.Second - time.Since(start))
+		for _, n := range rest {
+			w.Rotation(n, rest)
+		}
+		up := time.Now()
+		down.LinkUp()
+		w.Logf("whole %v after the interface was up", w.Whole(nodes, 5*time.Second))
+		for _, s := range w.Events(up, func(s testcluster.Seen) bool { return s.By == down.Name && s.Event.Type == "failed" }) {
+			w.Errorf("it is back and has called another dead: %v", s)
+		}
+		w.Unharmed(start, down)
+	}, kernel)
+}
+
 // A host boots, and its peer starts before there is an address. It joins when there
 // is one. Nobody is ever told an address that means another host there.
 func TestStartBeforeTheAddress(t *testing.T) {

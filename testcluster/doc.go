@@ -36,6 +36,7 @@
 //	two clusters grown apart                V P    TestGrownApart
 //	all leave at once                       V L P  TestAllLeaveAtOnce
 //	address changed; start before it        P, P   TestAddressChangesWhileRunning, TestStartBeforeTheAddress
+//	an interface down for 20 s              P      TestInterfaceDown
 //	an advertised address nobody reaches    V P    TestAdvertisedAddressNobodyReaches
 //	80 % lost one way, deaf, mute, by turns V P    TestHalfBrokenMember
 //	one-way drop between a pair             V P    TestOneWayDrop

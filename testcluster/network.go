@@ -55,6 +55,17 @@ func (n *Node) GiveAddress() {
 	ns.must(run(fmt.Sprintf("ip -n %s%s addr add %s/16 dev eth0", ns.name, h.veth, h.ip)))
 }
 
+// LinkDown takes n's interface down: nothing can be sent, and the kernel says so.
+func (n *Node) LinkDown() { n.link("down") }
+
+// LinkUp undoes LinkDown.
+func (n *Node) LinkUp() { n.link("up") }
+
+func (n *Node) link(state string) {
+	ns, h := n.kernel()
+	ns.must(run(fmt.Sprintf("ip -n %s%s link set eth0 %s", ns.name, h.veth, state)))
+}
+
 // Resolve has a name stand for the addresses of these, for every peer of the
 // world, instead of what it stood for before: by a name server in virtual time,
 // and in namespaces by the /etc/hosts of every host that is placed by now.
