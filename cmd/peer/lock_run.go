@@ -240,11 +240,13 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		Stdin:    call.stdin,
 		Grace:    call.grace,
 		Deadline: until,
+		Hold:     held.Handle(),
 	})
 	if err != nil {
 		inv.release(held)
 		return inv.notStarted(call, err)
 	}
+	defer g.Dismiss() // after the lock is given back: until then the guard would do it
 	lost := inv.follow(held, until, call, g, sigs)
 	res, gerr := g.Result()
 	if !lost && !res.Stopped {

@@ -21,6 +21,13 @@
 // session of their own: the guard is their subreaper and does not end before
 // the last of them. Elsewhere it means the command's process group.
 //
+// A guard that was given the hold itself also gives it back when the holder is
+// dead and nothing of the command is left, so that the next one need not wait for
+// the lease to end. It is never enough that the command has ended, for the holder
+// may go on with its hold, nor that the holder is silent, for it may be stopped.
+// Credentials come through the guard's pipe and nowhere else; it connects only
+// when the holder is dead.
+//
 // What it cannot do: stop a process of another user (COMMAND as `sudo …` when
 // the holder is not root), and stop the grandchildren when the holder and the
 // guard are both killed -9 at one instant; the command itself then still dies.
@@ -36,6 +43,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/peerhq/peer/lockclient"
 )
 
 // Config says what to run and until when.
@@ -47,6 +56,10 @@ type Config struct {
 	Stdin    *os.File      // of the command; nil means this process's own
 	Grace    time.Duration // between TERM and KILL
 	Deadline time.Time     // no descendant of the command runs after it
+
+	// Hold is what the guard gives back when this process dies. With one the
+	// caller calls Dismiss in the end, when the hold is over. Default: none.
+	Hold lockclient.Handle
 }
 
 // StartError says that the command could not be started. Code is what to end
@@ -74,9 +87,10 @@ type Result struct {
 // Guard is one running command. Its goroutine reads what the guard process
 // reports and ends with it. All methods may be called from any goroutine.
 type Guard struct {
-	pid     int // of the guard process
-	pgid    int // of the command
-	done    chan struct{}
+	pid     int           // of the guard process
+	pgid    int           // of the command
+	done    chan struct{} // the command is gone
+	ended   chan struct{} // the guard process is reaped
 	suspend chan syscall.Signal
 
 	mu     sync.Mutex // guards what follows
@@ -98,14 +112,17 @@ func Start(cfg Config) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the guard's pipe: %w", err)
 	}
-	defer ordersOut.Close()
 	reports, reportsIn, err := os.Pipe()
 	if err != nil {
+		ordersOut.Close()
 		orders.Close()
 		return nil, fmt.Errorf("open the guard's pipe: %w", err)
 	}
-	defer reportsIn.Close()
 	pid, err := launch(cfg, ordersOut, reportsIn)
+	// The guard has copies. If it dies they were the last ones: then what is sent
+	// fails, and its reports end.
+	ordersOut.Close()
+	reportsIn.Close()
 	if err != nil {
 		orders.Close()
 		reports.Close()
@@ -114,6 +131,7 @@ func Start(cfg Config) (*Guard, error) {
 	g := &Guard{
 		pid:     pid,
 		done:    make(chan struct{}),
+		ended:   make(chan struct{}),
 		suspend: make(chan syscall.Signal, 1),
 		orders:  orders,
 	}
@@ -123,6 +141,8 @@ func Start(cfg Config) (*Guard, error) {
 		Grace:    cfg.Grace,
 		Deadline: onClock(cfg.Deadline),
 		Group:    syscall.Getpgrp(),
+		Holder:   os.Getpid(),
+		Hold:     cfg.Hold,
 	}})
 	in := bufio.NewReader(reports)
 	first, err := read[report](in)
@@ -173,6 +193,19 @@ func (g *Guard) Group() int { return g.pgid }
 // Done is closed when the command has ended and nothing of it is left.
 func (g *Guard) Done() <-chan struct{} { return g.done }
 
+// Dismiss ends the guard of a hold that was given back or lost, after Done, and
+// returns when it has ended. A guard without a hold ends by itself.
+func (g *Guard) Dismiss() {
+	<-g.done
+	g.send(order{Kind: orderDismiss})
+	select {
+	case <-g.ended:
+	default:
+		_ = syscall.Kill(g.pid, syscall.SIGCONT) // a stopped guard would not hear of it
+		<-g.ended
+	}
+}
+
 // Suspended delivers the signal by which the terminal stopped the command (^Z).
 // The terminal is then this process group's again. The receiver stops itself,
 // as a shell expects of its job, and passes SIGCONT on when it is continued.
@@ -199,10 +232,10 @@ func (g *Guard) send(o order) {
 
 // follow reads reports until the guard has ended.
 func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
-	defer close(g.done)
+	defer close(g.ended)
 	defer reports.Close()
 	var res Result
-	ended := false
+	ended, gone := false, false
 	for {
 		r, err := read[report](in)
 		if err != nil {
@@ -214,6 +247,9 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 			res.Code, res.Signal = r.Code, syscall.Signal(r.Signal)
 		case reportStopping:
 			res.Stopped = true
+		case reportGone:
+			gone = true
+			g.finish(res, nil)
 		case reportSuspended:
 			select {
 			case g.suspend <- syscall.Signal(r.Signal):
@@ -222,6 +258,10 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 		}
 	}
 	werr := wait(g.pid)
+	defer g.orders.Close()
+	if gone {
+		return
+	}
 	var err error
 	if !ended || werr != nil {
 		// Nobody else is left to keep the promise.
@@ -232,10 +272,15 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 		}
 		err = fmt.Errorf("the guard of the command died: %w", errOr(werr, io.ErrUnexpectedEOF))
 	}
+	g.finish(res, err)
+}
+
+// finish tells that nothing of the command is left.
+func (g *Guard) finish(res Result, err error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.orders.Close()
 	g.result, g.err = res, err
+	g.mu.Unlock()
+	close(g.done)
 }
 
 // wait reaps the guard. Its exit code is no news that the reports do not carry.

@@ -34,7 +34,7 @@ func Main(args []string) (code int, guard bool) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", Name, err)
 		return 64, true
 	}
-	s := &supervisor{reports: json.NewEncoder(reports), tty: openTerminal()}
+	s := &supervisor{reports: json.NewEncoder(reports), tty: openTerminal(), heir: newHeir()}
 	if err := s.run(orders); err != nil {
 		return 1, true
 	}
@@ -42,10 +42,12 @@ func Main(args []string) (code int, guard bool) {
 }
 
 // supervisor is the guard's state. One goroutine, that of run, owns it; one
-// reads orders and one reaps, and both end with the process.
+// reads orders, one reaps, and one releases the hold of a holder that is gone.
+// They end with the process.
 type supervisor struct {
 	reports *json.Encoder
 	tty     *terminal // nil without a controlling terminal
+	heir    *heir
 
 	cmd      runOrder
 	pgid     int   // the command's process id and group
@@ -103,6 +105,7 @@ func (s *supervisor) run(in *os.File) error {
 			if !ok {
 				orders = nil
 				s.stop(s.deadline) // the holder is gone
+				s.inherit()
 				break
 			}
 			s.obey(o)
@@ -123,6 +126,7 @@ func (s *supervisor) run(in *os.File) error {
 			s.keepTime()
 		}
 	}
+	s.settle(orders)
 	return nil
 }
 
