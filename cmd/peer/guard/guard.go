@@ -52,7 +52,7 @@ type Config struct {
 	Title    string        // of the guard in the process list: the lock's name
 	Path     string        // of the executable, as exec.LookPath found it
 	Args     []string      // with the name it was called by first
-	Env      []string      // of the command
+	Env      []string      // of the command, and of the guard
 	Stdin    *os.File      // of the command; nil means this process's own
 	Grace    time.Duration // between TERM and KILL
 	Deadline time.Time     // no descendant of the command runs after it
@@ -105,61 +105,11 @@ type Guard struct {
 //
 // On Linux the calling process becomes the subreaper of its descendants.
 func Start(cfg Config) (*Guard, error) {
-	if err := becomeSubreaper(); err != nil {
-		return nil, fmt.Errorf("become subreaper: %w", err)
-	}
-	ordersOut, orders, err := os.Pipe()
+	s, err := prepare(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open the guard's pipe: %w", err)
-	}
-	reports, reportsIn, err := os.Pipe()
-	if err != nil {
-		ordersOut.Close()
-		orders.Close()
-		return nil, fmt.Errorf("open the guard's pipe: %w", err)
-	}
-	pid, err := launch(cfg, ordersOut, reportsIn)
-	// The guard has copies. If it dies they were the last ones: then what is sent
-	// fails, and its reports end.
-	ordersOut.Close()
-	reportsIn.Close()
-	if err != nil {
-		orders.Close()
-		reports.Close()
 		return nil, err
 	}
-	g := &Guard{
-		pid:     pid,
-		done:    make(chan struct{}),
-		ended:   make(chan struct{}),
-		suspend: make(chan syscall.Signal, 1),
-		orders:  orders,
-	}
-	g.send(order{Kind: orderRun, Run: &runOrder{
-		Path:     []byte(cfg.Path),
-		Args:     bytesOf(cfg.Args),
-		Grace:    cfg.Grace,
-		Deadline: onClock(cfg.Deadline),
-		Group:    syscall.Getpgrp(),
-		Holder:   os.Getpid(),
-		Hold:     cfg.Hold,
-	}})
-	in := bufio.NewReader(reports)
-	first, err := read[report](in)
-	if err == nil && first.Kind == reportFailed {
-		err = &StartError{Path: cfg.Path, Code: first.Code, Err: errors.New(first.Text)}
-	}
-	if err != nil {
-		orders.Close()
-		reports.Close()
-		if werr := wait(pid); errors.Is(err, io.EOF) {
-			err = fmt.Errorf("start the guard: it ended at once: %w", errOr(werr, err))
-		}
-		return nil, err
-	}
-	g.pgid = first.PID
-	go g.follow(in, reports)
-	return g, nil
+	return s.start(cfg)
 }
 
 // Extend tells the guard a new deadline. Calls with the same one cost nothing
@@ -306,6 +256,14 @@ func bytesOf(in []string) [][]byte {
 	out := make([][]byte, len(in))
 	for i, s := range in {
 		out[i] = []byte(s)
+	}
+	return out
+}
+
+func stringsOf(in [][]byte) []string {
+	out := make([]string, len(in))
+	for i, b := range in {
+		out[i] = string(b)
 	}
 	return out
 }

@@ -149,18 +149,14 @@ func (s *supervisor) start() error {
 	if clock() >= s.deadline {
 		return errTooLate
 	}
-	args := make([]string, len(s.cmd.Args))
-	for i, a := range s.cmd.Args {
-		args[i] = string(a)
-	}
 	attr := commandAttr()
 	if s.tty != nil && s.tty.interactive() && s.tty.group() == s.cmd.Group {
 		// It has the terminal before its first word. If it had to be stopped and
 		// continued for that, a ^Z between the two would be forgotten.
 		attr.Foreground, attr.Ctty = true, int(s.tty.f.Fd())
 	}
-	pid, _, err := syscall.StartProcess(string(s.cmd.Path), args, &syscall.ProcAttr{
-		Env:   os.Environ(),
+	pid, _, err := syscall.StartProcess(string(s.cmd.Path), stringsOf(s.cmd.Args), &syscall.ProcAttr{
+		Env:   stringsOf(s.cmd.Env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   attr,
 	})

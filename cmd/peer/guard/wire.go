@@ -34,6 +34,7 @@ const (
 type runOrder struct {
 	Path     []byte        `json:"path"` // bytes, for a name need not be UTF-8
 	Args     [][]byte      `json:"args"`
+	Env      [][]byte      `json:"env"`
 	Grace    time.Duration `json:"grace"`
 	Deadline int64         `json:"deadline"`
 	Group    int           `json:"group"` // the holder's process group, which the terminal goes back to
