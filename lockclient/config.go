@@ -204,4 +204,7 @@ func OnWait(f func(Waiting)) Option { return func(r *request) { r.onWait = f } }
 type Waiting struct {
 	Position int    // in the queue, from 1
 	Holder   Holder // who has the lock
+
+	c *Client
+	r *request
 }

@@ -33,14 +33,25 @@ type handle struct {
 
 // Handle returns a Handle of l. It is the zero one for a client that has a Dial
 // or a TLS of its own, which no other process could use.
-func (l *Lock) Handle() Handle {
-	cfg := &l.c.cfg
+func (l *Lock) Handle() Handle { return l.c.handle(l.r, l.value) }
+
+// Handle returns a Handle of the hold to come. Released, it takes the waiter out
+// of the queue, or gives back what it was granted.
+func (w Waiting) Handle() Handle {
+	if w.c == nil {
+		return Handle{}
+	}
+	return w.c.handle(w.r, "")
+}
+
+func (c *Client) handle(r *request, value string) Handle {
+	cfg := &c.cfg
 	if !cfg.dials || cfg.TLS != nil {
 		return Handle{}
 	}
 	return Handle{&handle{
 		URL: cfg.URL, Username: cfg.Username, Files: *cfg.files, Prefix: cfg.Prefix, Quiet: cfg.QuietAfterStart,
-		Name: l.r.name, ID: l.r.id, Value: l.value, TTL: l.r.ttl,
+		Name: r.name, ID: r.id, Value: value, TTL: r.ttl,
 	}}
 }
 

@@ -75,6 +75,7 @@ func runElect(inv *invocation) error {
 	defer func() { within(bye, func() { _ = client.Close() }) }()
 	restart := inv.cli.Bool("restart")
 	inv.ahead = new(guard.Ahead)
+	defer inv.ahead.Close()
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		held, err := inv.acquire(client, call, sigs)

@@ -48,8 +48,7 @@ COMMAND's parent is lock-guard, a second process of peer. When peer is killed wi
 -9, COMMAND gets TERM, and KILL --grace later; lock-guard then gives the lock back,
 and the next one in line begins at once, as it does when COMMAND or lock-guard is
 killed. When peer and lock-guard are both killed (as by an OOM killer that takes the
-whole unit, or with the host), or peer just before COMMAND starts, the next one
-waits until --ttl has passed.
+whole unit, or with the host), the next one waits until --ttl has passed.
 
 The Redis is that of the agent's settings: --redis, PEER_REDIS_URL or the
 configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,

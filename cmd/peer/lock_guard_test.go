@@ -111,6 +111,9 @@ func TestLockGuardAhead(t *testing.T) {
 			t.Errorf("%v: code %d: %s", s, got, &p.errOut)
 		}
 		eventually(t, "its guard ends", func() bool { return !runs(guard) })
+		if n := len(inspect(t, c, "demo").Waiters); n != 0 {
+			t.Errorf("%v: %d are left in the queue", s, n)
+		}
 	}
 	for _, hurt := range []bool{false, true} {
 		p := peerLock(t, r, "demo", "--", "sh", "-c", `echo "$PEER_LOCK_FENCE $PPID"`).start()
@@ -133,4 +136,29 @@ func TestLockGuardAhead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A peer that was granted the lock and is killed before it knows.
+func TestLockKilledInTheGrant(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	c := lockClient(t, r)
+	held, err := c.Acquire(context.Background(), "demo", lockclient.WithTTL(10*time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := peerLock(t, r, "--ttl", "10m", "demo", "--", "true").start()
+	guardOf(t, p.Process.Pid)
+	eventually(t, "both listen", func() bool { return r.Listeners() == 2 })
+	_ = p.Process.Signal(syscall.SIGSTOP)
+	if err := held.Release(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if info := inspect(t, c, "demo"); info.Holder == nil || info.Holder.PID != p.Process.Pid {
+		t.Fatalf("got %+v, want it granted to a stopped peer", info)
+	}
+	start := time.Now()
+	_ = p.Process.Kill()
+	// Its claim is 30 s.
+	eventually(t, "the lock is free", func() bool { return inspect(t, c, "demo").Holder == nil })
+	t.Logf("free after %v", time.Since(start))
 }

@@ -46,6 +46,7 @@ func runLock(inv *invocation) error {
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
 	inv.ahead = new(guard.Ahead)
+	defer inv.ahead.Close()
 	held, err := inv.acquire(client, call, sigs)
 	if err != nil {
 		bye = farewell
@@ -113,7 +114,7 @@ func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-
 			o.lock, o.err = client.Acquire(ctx, call.name, lockclient.OnWait(func(w lockclient.Waiting) {
 				seen = w
 				if w.Position <= 2 { // its turn may come before it is told that it is the first
-					inv.ahead.Prepare(guard.Config{Title: call.name, Env: openEnv(inv.environ)})
+					inv.ahead.Prepare(guard.Config{Title: call.name, Env: openEnv(inv.environ), Hold: w.Handle()})
 				}
 				inv.showWaiting(call.name, w)
 			}))

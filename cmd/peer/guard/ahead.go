@@ -15,15 +15,16 @@ import (
 // Ahead is a guard process that waits for its command, so that the command begins
 // as soon as there is a lease: starting the guard takes longer than all the rest.
 // The zero value has none yet, and a nil one never has. It ends with this
-// process.
+// process, or with Close.
 type Ahead struct {
 	mu      sync.Mutex
 	waiting *standby
 }
 
 // Prepare starts the guard process for a command with cfg's Title and with this
-// process's own input, unless it waits already. The rest of cfg may still change.
-// That it cannot be started is for Start to find.
+// process's own input, unless it waits already, and tells it cfg's Hold: if this
+// process dies before Start, the guard gives that back. The rest of cfg may still
+// change. That it cannot be started is for Start to find.
 func (a *Ahead) Prepare(cfg Config) {
 	if a == nil {
 		return
@@ -33,6 +34,25 @@ func (a *Ahead) Prepare(cfg Config) {
 	if a.waiting == nil {
 		a.waiting, _ = prepare(cfg)
 	}
+	if a.waiting != nil {
+		send(a.waiting.orders, order{Kind: orderWait, Run: &runOrder{Holder: os.Getpid(), Hold: cfg.Hold}})
+	}
+}
+
+// Close ends the guard process that waits, if there is one.
+func (a *Ahead) Close() {
+	a.mu.Lock()
+	s := a.waiting
+	a.waiting = nil
+	a.mu.Unlock()
+	if s == nil {
+		return
+	}
+	send(s.orders, order{Kind: orderDismiss})
+	_ = syscall.Kill(s.pid, syscall.SIGCONT) // a stopped guard would not hear of it
+	s.orders.Close()
+	s.reports.Close()
+	_ = wait(s.pid)
 }
 
 // Start is as the function Start, with the process that waits, if there is one

@@ -174,10 +174,14 @@ func (g *Guard) Result() (Result, error) {
 // does nothing but read them. An order to a guard that is gone is lost, and
 // follow deals with that.
 func (g *Guard) send(o order) {
-	b, _ := json.Marshal(o)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, _ = g.orders.Write(append(b, '\n'))
+	send(g.orders, o)
+}
+
+func send(orders io.Writer, o order) {
+	b, _ := json.Marshal(o)
+	_, _ = orders.Write(append(b, '\n'))
 }
 
 // follow reads reports until the guard has ended.

@@ -56,7 +56,7 @@ func (s *supervisor) settle(orders <-chan order) {
 		return
 	}
 	s.tell(report{Kind: reportGone})
-	leaveFiles()
+	leaveFiles() // also while the holder takes its time
 	for s.heir.released == nil {
 		o, ok := <-orders
 		switch {
@@ -66,6 +66,15 @@ func (s *supervisor) settle(orders <-chan order) {
 			return
 		}
 	}
+	s.bequeath()
+}
+
+// bequeath gives back the hold of a holder that is gone, as is the command.
+func (s *supervisor) bequeath() {
+	if s.heir.released == nil {
+		return
+	}
+	leaveFiles()
 	close(s.heir.dead)
 	select {
 	case <-s.heir.released:

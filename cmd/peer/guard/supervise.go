@@ -74,11 +74,9 @@ const tick = 5 * time.Millisecond
 func (s *supervisor) run(in *os.File) error {
 	catchAll()
 	lines := bufio.NewReader(in)
-	first, err := read[order](lines)
-	if err != nil || first.Kind != orderRun || first.Run == nil {
-		return errors.New("no run order")
+	if err := s.await(lines); err != nil {
+		return err
 	}
-	s.cmd = *first.Run
 	s.extend(s.cmd.Deadline)
 	if err := s.start(); err != nil {
 		s.tell(report{Kind: reportFailed, Code: startCode(err), Text: err.Error()})
@@ -129,6 +127,29 @@ func (s *supervisor) run(in *os.File) error {
 	s.settle(orders)
 	return nil
 }
+
+// await reads orders until there is a command to run. A holder that dies before
+// may have been granted the lock, or be in its queue.
+func (s *supervisor) await(lines *bufio.Reader) error {
+	for {
+		o, err := read[order](lines)
+		switch {
+		case err != nil:
+			s.inherit()
+			s.bequeath()
+			return errNoOrder
+		case o.Kind == orderWait && o.Run != nil:
+			s.cmd = *o.Run
+		case o.Kind == orderRun && o.Run != nil:
+			s.cmd = *o.Run
+			return nil
+		default:
+			return errNoOrder
+		}
+	}
+}
+
+var errNoOrder = errors.New("no run order")
 
 // catchAll keeps signals from ending the guard: it ends when its command has.
 // Handlers, unlike ignoring, are not inherited by the command. What this

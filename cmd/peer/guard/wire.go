@@ -24,7 +24,8 @@ type order struct {
 }
 
 const (
-	orderRun      = "run"      // always the first, and once
+	orderWait     = "wait"     // before run: its holder waits, Run has no more than Holder and Hold
+	orderRun      = "run"      // once
 	orderDeadline = "deadline" // At is the new one
 	orderSignal   = "signal"   // to the command's group
 	orderStop     = "stop"     // TERM now, KILL at At
