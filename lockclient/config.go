@@ -78,6 +78,9 @@ type Config struct {
 	OnEvent func(Event)
 	// Rand is the source of the client's identity. Default crypto/rand.Reader.
 	Rand io.Reader
+
+	files *contents // what the files above contain
+	dials bool      // Dial is the default
 }
 
 func (c Config) withDefaults() Config {
@@ -101,7 +104,10 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Dial == nil {
 		d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-		c.Dial = d.DialContext
+		c.Dial, c.dials = d.DialContext, true
+	}
+	if c.files == nil {
+		c.files = new(contents)
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -198,4 +204,7 @@ func OnWait(f func(Waiting)) Option { return func(r *request) { r.onWait = f } }
 type Waiting struct {
 	Position int    // in the queue, from 1
 	Holder   Holder // who has the lock
+
+	c *Client
+	r *request
 }

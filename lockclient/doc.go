@@ -106,6 +106,8 @@
 //	                                                                                        in testcluster
 //	`peer lock` is killed, stopped, its Redis    COMMAND and its children are dead before   TestLockDeadBeforeTheNext,
 //	 cut, while COMMAND traps TERM               the next begins                            in cmd/peer
+//	`peer lock`, its guard or COMMAND is         the next begins at once then: another      TestKills in cmd/peer,
+//	 killed, at any moment                       process released it (Handle)               TestHandle
 //	a client that locks over HTTP is killed      given back when its connection ends, or    TestKilledOverHTTP in cmd/peer
 //	                                             after its time to live
 //	its terminal is closed                       COMMAND ends, and the lock with it; or it  TestLockTerminalClosed in cmd/peer,

@@ -3,12 +3,8 @@ package lockclient
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +25,8 @@ const (
 // comes back as an error. Its logger is one for the whole process.
 var quiet = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
-// options reads what cfg says of Redis: its URL and its password file.
+// options reads what cfg, which has its defaults, says of Redis: its URL and its
+// files.
 func options(cfg Config) (*redis.UniversalOptions, error) {
 	opt, err := parseURL(cfg.URL)
 	if err != nil {
@@ -43,11 +40,13 @@ func options(cfg Config) (*redis.UniversalOptions, error) {
 	if cfg.Username != "" {
 		opt.Username = cfg.Username
 	}
-	if cfg.PasswordFile != "" {
-		if opt.Password, err = readPassword(cfg.PasswordFile); err != nil {
-			return nil, err
-		}
+	if err := cfg.files.readPassword(cfg.PasswordFile); err != nil {
+		return nil, err
 	}
+	if cfg.files.Password != nil {
+		opt.Password = *cfg.files.Password
+	}
+	cfg.files.read = true
 	opt.Protocol = 2 // nothing of RESP3 is used, and each reply is cheaper to read
 	opt.ContextTimeoutEnabled = true
 	opt.MaxRetries = -1 // retries are ours, with a deadline of their own
@@ -124,59 +123,3 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return "tls handshake: " + e.err.Error() }
-
-// readTLS completes t, which is nil without TLS, with what c's files say.
-func (c Config) readTLS(t *tls.Config) error {
-	switch {
-	case c.CAFile == "" && c.CertFile == "" && c.KeyFile == "":
-		return nil
-	case t == nil:
-		return errors.New("files for redis tls are given, but the url does not ask for it: write rediss:// in it")
-	case (c.CertFile == "") != (c.KeyFile == ""):
-		return errors.New("redis tls: a certificate and its key go together")
-	}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return fmt.Errorf("read redis certificate authorities: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("read redis certificate authorities: %s has no certificate in PEM", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		if err := private(c.KeyFile); err != nil {
-			return fmt.Errorf("read redis key: %w", err)
-		}
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return fmt.Errorf("read redis certificate: %w", err)
-		}
-		t.Certificates = []tls.Certificate{cert}
-	}
-	return nil
-}
-
-// private refuses a file that others than its owner may read.
-func private(file string) error {
-	info, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s may be read by others: chmod 600 %[1]s", file)
-	}
-	return nil
-}
-
-func readPassword(file string) (string, error) {
-	if err := private(file); err != nil {
-		return "", fmt.Errorf("read redis password: %w", err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read redis password: %w", err)
-	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
-}

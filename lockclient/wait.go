@@ -54,7 +54,7 @@ func (c *Client) wait(ctx context.Context, r *request, sent moment, a answer) (*
 		grant, again, err := r.grant, r.again, r.err
 		r.grant, r.again = nil, false
 		asked := r.asked
-		waiting := Waiting{Position: r.position}
+		waiting := Waiting{Position: r.position, c: c, r: r}
 		holder := r.holder
 		c.mu.Unlock()
 

@@ -89,6 +89,13 @@ func StartAnyRedis(t testing.TB) *RedisServer {
 		return StartRedis(t)
 	}
 	t.Log("no redis-server on the PATH: this test uses an embedded Redis instead")
+	return StartEmbeddedRedis(t)
+}
+
+// StartEmbeddedRedis starts the Redis of peer dev, on a loopback port that is free
+// and with the faults of StartRedis. It is stopped when the test ends.
+func StartEmbeddedRedis(t testing.TB) *RedisServer {
+	t.Helper()
 	r := &RedisServer{t: t}
 	r.proxy = newProxy(t, func() (net.Conn, error) {
 		if m := r.mini.Load(); m != nil {

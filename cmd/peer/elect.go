@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/peerhq/peer/cmd/peer/guard"
 	"github.com/peerhq/peer/lockclient"
 	"github.com/urfave/cli/v2"
 )
@@ -51,7 +52,7 @@ somebody sends a signal.`,
 		command: true,
 		flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "restart", Usage: "stand again when COMMAND fails or the office is lost"},
-			&cli.DurationFlag{Name: "ttl", Usage: "the next one takes over from a dead one after `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
+			&cli.DurationFlag{Name: "ttl", Usage: "the next one takes over from a dead host after `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
 			&cli.DurationFlag{Name: "grace", Usage: "from TERM to KILL (default 5s, at most a third of --ttl)"},
 			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},
 		}, flagsOf("redis.url", "redis.wait_replicas")...),
@@ -73,6 +74,8 @@ func runElect(inv *invocation) error {
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
 	restart := inv.cli.Bool("restart")
+	inv.ahead = new(guard.Ahead)
+	defer inv.ahead.Close()
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		held, err := inv.acquire(client, call, sigs)

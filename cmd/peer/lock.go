@@ -44,6 +44,12 @@ that it is dead before anybody else can hold the lock. This also holds when peer
 itself is killed with -9, stopped or suspended. It does not hold for processes of
 another user (COMMAND as ` + "`sudo …`" + `; write ` + "`sudo peer lock …`" + `).
 
+COMMAND's parent is lock-guard, a second process of peer. When peer is killed with
+-9, COMMAND gets TERM, and KILL --grace later; lock-guard then gives the lock back,
+and the next one in line begins at once, as it does when COMMAND or lock-guard is
+killed. When peer and lock-guard are both killed (as by an OOM killer that takes the
+whole unit, or with the host), the next one waits until --ttl has passed.
+
 The Redis is that of the agent's settings: --redis, PEER_REDIS_URL or the
 configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
 		examples: `
@@ -58,7 +64,7 @@ configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
 		command: true,
 		flags: append([]cli.Flag{
 			&cli.DurationFlag{Name: "wait", Usage: "give up after `DURATION` (default: never); 0: only if it is free now"},
-			&cli.DurationFlag{Name: "ttl", Usage: "the lock outlives a dead holder by `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
+			&cli.DurationFlag{Name: "ttl", Usage: "the lock outlives a dead host by `DURATION` (default 15s)", Value: lockclient.DefaultTTL},
 			&cli.DurationFlag{Name: "grace", Usage: "from TERM to KILL (default 5s, at most a third of --ttl)"},
 			&cli.IntFlag{Name: "exit-on-timeout", Usage: "end with `CODE` when the lock is not obtained in time (default 75)", Value: exitTimeout},
 			&cli.StringFlag{Name: "addr", Usage: "the agent at `ADDR` to ask for a Redis when none is set (default 127.0.0.1:7980) [$PEER_HTTP_ADDR]"},

@@ -33,6 +33,7 @@ func TestLockSignalWhileWaitingForASickRedis(t *testing.T) {
 			}
 			p := peerLock(t, r, "demo", "--", "true").start()
 			eventually(t, "it waits", func() bool { return len(inspect(t, client, "demo").Waiters) == 1 })
+			eventually(t, "and knows it", func() bool { return r.Listeners() == 2 }) // else it ends with 69
 			c.hurt(r)
 			time.Sleep(100 * time.Millisecond) // for its client to meet with it
 			start := time.Now()

@@ -45,6 +45,8 @@ func runLock(inv *invocation) error {
 	}
 	bye := goodbye
 	defer func() { within(bye, func() { _ = client.Close() }) }()
+	inv.ahead = new(guard.Ahead)
+	defer inv.ahead.Close()
 	held, err := inv.acquire(client, call, sigs)
 	if err != nil {
 		bye = farewell
@@ -111,6 +113,9 @@ func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-
 		} else {
 			o.lock, o.err = client.Acquire(ctx, call.name, lockclient.OnWait(func(w lockclient.Waiting) {
 				seen = w
+				if w.Position <= 2 { // its turn may come before it is told that it is the first
+					inv.ahead.Prepare(guard.Config{Title: call.name, Env: openEnv(inv.environ), Hold: w.Handle()})
+				}
 				inv.showWaiting(call.name, w)
 			}))
 		}
@@ -232,7 +237,7 @@ func ordinal(n int) string {
 // runHolding runs COMMAND and gives the lock back, unless it is lost before.
 func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs chan os.Signal) error {
 	until := held.Deadline()
-	g, err := startCommand(sigs, guard.Config{
+	g, err := startCommand(sigs, inv.ahead, guard.Config{
 		Title:    call.name,
 		Path:     call.path,
 		Args:     call.argv,
@@ -240,11 +245,13 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		Stdin:    call.stdin,
 		Grace:    call.grace,
 		Deadline: until,
+		Hold:     held.Handle(),
 	})
 	if err != nil {
 		inv.release(held)
 		return inv.notStarted(call, err)
 	}
+	defer g.Dismiss() // after the lock is given back: until then the guard would do it
 	lost := inv.follow(held, until, call, g, sigs)
 	res, gerr := g.Result()
 	if !lost && !res.Stopped {
@@ -284,9 +291,9 @@ func (inv *invocation) notStarted(call lockCall, err error) error {
 // startCommand starts COMMAND, and catches what a terminal sends to who has one
 // running: from before it starts, for until then the terminal is ours, and in a
 // pipeline it stays so.
-func startCommand(sigs chan os.Signal, cfg guard.Config) (*guard.Guard, error) {
+func startCommand(sigs chan os.Signal, ahead *guard.Ahead, cfg guard.Config) (*guard.Guard, error) {
 	catch(sigs, syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGWINCH)
-	g, err := guard.Start(cfg)
+	g, err := ahead.Start(cfg)
 	if err == nil {
 		signal.Ignore(syscall.SIGTTOU) // what we say must not stop us while COMMAND has the terminal
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/peerhq/peer/cmd/peer/guard"
 	"github.com/urfave/cli/v2"
 )
 
@@ -56,6 +57,8 @@ type invocation struct {
 	verb *verb
 	cli  *cli.Context
 	args []string
+
+	ahead *guard.Ahead // of COMMAND's guard; nil for none
 }
 
 func (inv *invocation) flag(name string) string    { return inv.cli.String(name) }

@@ -170,7 +170,7 @@ const never = 50 * 365 * 24 * time.Hour
 
 // runFree runs COMMAND, without a lock.
 func (inv *invocation) runFree(title string, call lockCall, sigs chan os.Signal) error {
-	g, err := startCommand(sigs, guard.Config{
+	g, err := startCommand(sigs, nil, guard.Config{
 		Title:    title,
 		Path:     call.path,
 		Args:     call.argv,

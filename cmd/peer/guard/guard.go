@@ -21,6 +21,13 @@
 // session of their own: the guard is their subreaper and does not end before
 // the last of them. Elsewhere it means the command's process group.
 //
+// A guard that was given the hold itself also gives it back when the holder is
+// dead and nothing of the command is left, so that the next one need not wait for
+// the lease to end. It is never enough that the command has ended, for the holder
+// may go on with its hold, nor that the holder is silent, for it may be stopped.
+// Credentials come through the guard's pipe and nowhere else; it connects only
+// when the holder is dead.
+//
 // What it cannot do: stop a process of another user (COMMAND as `sudo …` when
 // the holder is not root), and stop the grandchildren when the holder and the
 // guard are both killed -9 at one instant; the command itself then still dies.
@@ -36,6 +43,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/peerhq/peer/lockclient"
 )
 
 // Config says what to run and until when.
@@ -43,10 +52,14 @@ type Config struct {
 	Title    string        // of the guard in the process list: the lock's name
 	Path     string        // of the executable, as exec.LookPath found it
 	Args     []string      // with the name it was called by first
-	Env      []string      // of the command
+	Env      []string      // of the command, and of the guard
 	Stdin    *os.File      // of the command; nil means this process's own
 	Grace    time.Duration // between TERM and KILL
 	Deadline time.Time     // no descendant of the command runs after it
+
+	// Hold is what the guard gives back when this process dies. With one the
+	// caller calls Dismiss in the end, when the hold is over. Default: none.
+	Hold lockclient.Handle
 }
 
 // StartError says that the command could not be started. Code is what to end
@@ -74,9 +87,10 @@ type Result struct {
 // Guard is one running command. Its goroutine reads what the guard process
 // reports and ends with it. All methods may be called from any goroutine.
 type Guard struct {
-	pid     int // of the guard process
-	pgid    int // of the command
-	done    chan struct{}
+	pid     int           // of the guard process
+	pgid    int           // of the command
+	done    chan struct{} // the command is gone
+	ended   chan struct{} // the guard process is reaped
 	suspend chan syscall.Signal
 
 	mu     sync.Mutex // guards what follows
@@ -91,55 +105,11 @@ type Guard struct {
 //
 // On Linux the calling process becomes the subreaper of its descendants.
 func Start(cfg Config) (*Guard, error) {
-	if err := becomeSubreaper(); err != nil {
-		return nil, fmt.Errorf("become subreaper: %w", err)
-	}
-	ordersOut, orders, err := os.Pipe()
+	s, err := prepare(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open the guard's pipe: %w", err)
-	}
-	defer ordersOut.Close()
-	reports, reportsIn, err := os.Pipe()
-	if err != nil {
-		orders.Close()
-		return nil, fmt.Errorf("open the guard's pipe: %w", err)
-	}
-	defer reportsIn.Close()
-	pid, err := launch(cfg, ordersOut, reportsIn)
-	if err != nil {
-		orders.Close()
-		reports.Close()
 		return nil, err
 	}
-	g := &Guard{
-		pid:     pid,
-		done:    make(chan struct{}),
-		suspend: make(chan syscall.Signal, 1),
-		orders:  orders,
-	}
-	g.send(order{Kind: orderRun, Run: &runOrder{
-		Path:     []byte(cfg.Path),
-		Args:     bytesOf(cfg.Args),
-		Grace:    cfg.Grace,
-		Deadline: onClock(cfg.Deadline),
-		Group:    syscall.Getpgrp(),
-	}})
-	in := bufio.NewReader(reports)
-	first, err := read[report](in)
-	if err == nil && first.Kind == reportFailed {
-		err = &StartError{Path: cfg.Path, Code: first.Code, Err: errors.New(first.Text)}
-	}
-	if err != nil {
-		orders.Close()
-		reports.Close()
-		if werr := wait(pid); errors.Is(err, io.EOF) {
-			err = fmt.Errorf("start the guard: it ended at once: %w", errOr(werr, err))
-		}
-		return nil, err
-	}
-	g.pgid = first.PID
-	go g.follow(in, reports)
-	return g, nil
+	return s.start(cfg)
 }
 
 // Extend tells the guard a new deadline. Calls with the same one cost nothing
@@ -173,6 +143,19 @@ func (g *Guard) Group() int { return g.pgid }
 // Done is closed when the command has ended and nothing of it is left.
 func (g *Guard) Done() <-chan struct{} { return g.done }
 
+// Dismiss ends the guard of a hold that was given back or lost, after Done, and
+// returns when it has ended. A guard without a hold ends by itself.
+func (g *Guard) Dismiss() {
+	<-g.done
+	g.send(order{Kind: orderDismiss})
+	select {
+	case <-g.ended:
+	default:
+		_ = syscall.Kill(g.pid, syscall.SIGCONT) // a stopped guard would not hear of it
+		<-g.ended
+	}
+}
+
 // Suspended delivers the signal by which the terminal stopped the command (^Z).
 // The terminal is then this process group's again. The receiver stops itself,
 // as a shell expects of its job, and passes SIGCONT on when it is continued.
@@ -191,18 +174,22 @@ func (g *Guard) Result() (Result, error) {
 // does nothing but read them. An order to a guard that is gone is lost, and
 // follow deals with that.
 func (g *Guard) send(o order) {
-	b, _ := json.Marshal(o)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, _ = g.orders.Write(append(b, '\n'))
+	send(g.orders, o)
+}
+
+func send(orders io.Writer, o order) {
+	b, _ := json.Marshal(o)
+	_, _ = orders.Write(append(b, '\n'))
 }
 
 // follow reads reports until the guard has ended.
 func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
-	defer close(g.done)
+	defer close(g.ended)
 	defer reports.Close()
 	var res Result
-	ended := false
+	ended, gone := false, false
 	for {
 		r, err := read[report](in)
 		if err != nil {
@@ -214,6 +201,9 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 			res.Code, res.Signal = r.Code, syscall.Signal(r.Signal)
 		case reportStopping:
 			res.Stopped = true
+		case reportGone:
+			gone = true
+			g.finish(res, nil)
 		case reportSuspended:
 			select {
 			case g.suspend <- syscall.Signal(r.Signal):
@@ -222,6 +212,10 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 		}
 	}
 	werr := wait(g.pid)
+	defer g.orders.Close()
+	if gone {
+		return
+	}
 	var err error
 	if !ended || werr != nil {
 		// Nobody else is left to keep the promise.
@@ -232,10 +226,15 @@ func (g *Guard) follow(in *bufio.Reader, reports io.Closer) {
 		}
 		err = fmt.Errorf("the guard of the command died: %w", errOr(werr, io.ErrUnexpectedEOF))
 	}
+	g.finish(res, err)
+}
+
+// finish tells that nothing of the command is left.
+func (g *Guard) finish(res Result, err error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.orders.Close()
 	g.result, g.err = res, err
+	g.mu.Unlock()
+	close(g.done)
 }
 
 // wait reaps the guard. Its exit code is no news that the reports do not carry.
@@ -261,6 +260,14 @@ func bytesOf(in []string) [][]byte {
 	out := make([][]byte, len(in))
 	for i, s := range in {
 		out[i] = []byte(s)
+	}
+	return out
+}
+
+func stringsOf(in [][]byte) []string {
+	out := make([]string, len(in))
+	for i, b := range in {
+		out[i] = string(b)
 	}
 	return out
 }

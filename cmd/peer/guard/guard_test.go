@@ -24,8 +24,14 @@ import (
 // shell script and can be killed.
 const holderVar = "GUARD_TEST_HOLDER"
 
+// stillbornVar has a guard end before it has read an order.
+const stillbornVar = "GUARD_TEST_STILLBORN"
+
 func TestMain(m *testing.M) {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // a guard under the race detector would end a second late
+	if os.Getenv(stillbornVar) != "" {
+		os.Exit(7)
+	}
 	if code, ok := guard.Main(os.Args); ok {
 		os.Exit(code)
 	}
@@ -171,6 +177,26 @@ func TestCommandInheritsNothingOfTheGuard(t *testing.T) {
 	}
 	if strings.TrimSpace(line[3]) != line[4] {
 		t.Errorf("process group %s of command %s: want its own", line[3], line[4])
+	}
+}
+
+// A guard that dies before the command runs is an error, however much there was to
+// tell it, and no call that does not return.
+func TestGuardDiesAtOnce(t *testing.T) {
+	for _, size := range []int{0, 1 << 20} {
+		failed := make(chan error, 1)
+		go func() {
+			_, err := run(t, strings.Repeat("#", size), func(c *guard.Config) { c.Env = append(c.Env, stillbornVar+"=1") })
+			failed <- err
+		}()
+		select {
+		case err := <-failed:
+			if err == nil || !strings.Contains(err.Error(), "exit status 7") {
+				t.Errorf("got %v, want how the guard ended", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("Start does not return")
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ func clock() int64 {
 	return ts.Nano()
 }
 
+// replaceFile makes fd the same open file as from.
+func replaceFile(from, fd int) error { return unix.Dup3(from, fd, 0) }
+
 // nameProcess sets the name that ps and pkill know this process by.
 func nameProcess(name string) {
 	b, err := unix.BytePtrFromString(name)

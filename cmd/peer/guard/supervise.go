@@ -34,7 +34,7 @@ func Main(args []string) (code int, guard bool) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", Name, err)
 		return 64, true
 	}
-	s := &supervisor{reports: json.NewEncoder(reports), tty: openTerminal()}
+	s := &supervisor{reports: json.NewEncoder(reports), tty: openTerminal(), heir: newHeir()}
 	if err := s.run(orders); err != nil {
 		return 1, true
 	}
@@ -42,10 +42,12 @@ func Main(args []string) (code int, guard bool) {
 }
 
 // supervisor is the guard's state. One goroutine, that of run, owns it; one
-// reads orders and one reaps, and both end with the process.
+// reads orders, one reaps, and one releases the hold of a holder that is gone.
+// They end with the process.
 type supervisor struct {
 	reports *json.Encoder
 	tty     *terminal // nil without a controlling terminal
+	heir    *heir
 
 	cmd      runOrder
 	pgid     int   // the command's process id and group
@@ -72,11 +74,9 @@ const tick = 5 * time.Millisecond
 func (s *supervisor) run(in *os.File) error {
 	catchAll()
 	lines := bufio.NewReader(in)
-	first, err := read[order](lines)
-	if err != nil || first.Kind != orderRun || first.Run == nil {
-		return errors.New("no run order")
+	if err := s.await(lines); err != nil {
+		return err
 	}
-	s.cmd = *first.Run
 	s.extend(s.cmd.Deadline)
 	if err := s.start(); err != nil {
 		s.tell(report{Kind: reportFailed, Code: startCode(err), Text: err.Error()})
@@ -103,6 +103,7 @@ func (s *supervisor) run(in *os.File) error {
 			if !ok {
 				orders = nil
 				s.stop(s.deadline) // the holder is gone
+				s.inherit()
 				break
 			}
 			s.obey(o)
@@ -123,8 +124,32 @@ func (s *supervisor) run(in *os.File) error {
 			s.keepTime()
 		}
 	}
+	s.settle(orders)
 	return nil
 }
+
+// await reads orders until there is a command to run. A holder that dies before
+// may have been granted the lock, or be in its queue.
+func (s *supervisor) await(lines *bufio.Reader) error {
+	for {
+		o, err := read[order](lines)
+		switch {
+		case err != nil:
+			s.inherit()
+			s.bequeath()
+			return errNoOrder
+		case o.Kind == orderWait && o.Run != nil:
+			s.cmd = *o.Run
+		case o.Kind == orderRun && o.Run != nil:
+			s.cmd = *o.Run
+			return nil
+		default:
+			return errNoOrder
+		}
+	}
+}
+
+var errNoOrder = errors.New("no run order")
 
 // catchAll keeps signals from ending the guard: it ends when its command has.
 // Handlers, unlike ignoring, are not inherited by the command. What this
@@ -145,18 +170,14 @@ func (s *supervisor) start() error {
 	if clock() >= s.deadline {
 		return errTooLate
 	}
-	args := make([]string, len(s.cmd.Args))
-	for i, a := range s.cmd.Args {
-		args[i] = string(a)
-	}
 	attr := commandAttr()
 	if s.tty != nil && s.tty.interactive() && s.tty.group() == s.cmd.Group {
 		// It has the terminal before its first word. If it had to be stopped and
 		// continued for that, a ^Z between the two would be forgotten.
 		attr.Foreground, attr.Ctty = true, int(s.tty.f.Fd())
 	}
-	pid, _, err := syscall.StartProcess(string(s.cmd.Path), args, &syscall.ProcAttr{
-		Env:   os.Environ(),
+	pid, _, err := syscall.StartProcess(string(s.cmd.Path), stringsOf(s.cmd.Args), &syscall.ProcAttr{
+		Env:   stringsOf(s.cmd.Env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   attr,
 	})
