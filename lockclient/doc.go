@@ -67,7 +67,9 @@
 //	                                             rest of its time to live
 //	the holder is stopped (SIGSTOP)              lost; stale writes refused; the new one    TestHolderStopped,
 //	                                             is left alone                              TestHistoryOfStoppedProcesses
-//	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant
+//	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant,
+//	                                             the place and the shared hold stay         TestResentKeepsItsPlace,
+//	                                                                                        TestResentTakesOneSlot
 //	an answer comes late                         kept while a round trip is less than a     TestSlow, TestOneRoundTrip,
 //	                                             third of the time to live; waiters stay    TestHandedOverFarAway,
 //	                                                                                        TestLateGrantKeepsItsPlace
