@@ -16,7 +16,7 @@
 --         the last one granted, holder the value of one that holds it.
 local call, id, ttl = redis.call, ARGV[1], ARGV[2]
 local alone = string.byte(ARGV[4]) == 120 -- x
-if alone and call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 then
+if alone and call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 and string.find(ARGV[4], '^x %d+ %d 0 ') then
   local t = ... or call('TIME')
   local fence = t[1] .. string.sub('00000' .. t[2], -6)
   local since = string.sub(fence, 1, -4)
@@ -64,6 +64,17 @@ local function grant()
     share(value, now, tonumber(ttl))
   end
   return '1 ' .. fence .. ' ' .. since
+end
+
+-- One with a place, which nobody was granted the lock after, finds neither hold nor
+-- queue: Redis lost its data. Those who waited before it have to ask again, too,
+-- before anybody has a turn: nobody holds the lock meanwhile, as if somebody did.
+-- Two seconds, because they dial once in a second, and pause up to one and a half.
+if not held and n == 0 and place ~= '0' and call('EXISTS', KEYS[3]) == 0
+  and tonumber(call('GET', KEYS[2]) or 0) < tonumber(place) then
+  local fence, since = next_fence()
+  held = '|' .. fence .. '|' .. since .. '|{"node":"nobody yet: Redis lost its data","ttl_ms":2000}'
+  call('SET', KEYS[1], held, 'PX', 2000)
 end
 if free() then return grant() end
 

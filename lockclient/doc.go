@@ -33,8 +33,10 @@
 // overtakes nobody. Nobody polls: the next is called by its name when the lock
 // is released. A waiter whose process is gone costs those behind it nothing; one
 // that is cut off its claim, a third of its time to live; a holder that is gone
-// the rest of its time to live. A waiter that was cut off, or saw Redis restart,
-// has its old place.
+// the rest of its time to live. A waiter that was cut off has its old place, and so
+// have all when Redis lost its data: when the first of them asks again, nobody is
+// granted the lock for two seconds, and then they are served as they stood. One who
+// asks for the first time before that finds a lock that is free.
 //
 // # What it does not promise
 //
@@ -80,7 +82,8 @@
 //	Redis is down for a minute                   errors at once, a dial a second, waiters   TestDownForAMinute,
 //	                                             stay                                       TestUpAndDownWhenIdle
 //	Redis is killed, comes back empty            told as soon as it is back; fences rise;   TestRestartedEmpty, TestToldOfRestart
-//	                                             waiters ask again
+//	                                             waiters ask again, and nobody is granted   TestOrderKeptOverRestart
+//	                                             it for 2 s: they keep their order
 //	 and grants at once                          two may hold until the first is told,      TestQuietAfterStart,
 //	                                             but with QuietAfterStart                   TestHistoryReal
 //	FLUSHALL                                     told by the next renewal; fences rise      TestFlushed, TestKeyTampered
