@@ -149,13 +149,13 @@
 //	ACL SETUSER peer on >SECRET ~peer:* &peer:* +ping +eval +evalsha +script|load
 //	    +get +set +getset +del +exists +pexpire +pttl +time +zadd +zrem +zrange
 //	    +zrank +zscore +zpopmin +zcard +zremrangebyscore +hget +hset +hdel +hmget
-//	    +publish +subscribe +scan
+//	    +publish +subscribe +scan +select
 //
 // On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also +wait.
 // With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe +ping
 // +sentinel|get-master-addr-by-name +sentinel|sentinels. Redis 6.0 knows no rights
-// to channels: leave out what begins with &. +scan is for List, +script|load saves
-// a round trip after a restart.
+// to channels: leave out what begins with &. +scan is for List, +select for a
+// database number in the URL, +script|load saves a round trip after a restart.
 //
 // The tests were run against Redis 6.0.20, 7.0.15 and 7.4.1 and Valkey 8.0.1; they
 // use the redis-server on the PATH.
