@@ -88,6 +88,11 @@
 //	                                             but with QuietAfterStart                   TestHistoryReal
 //	FLUSHALL                                     told by the next renewal; fences rise      TestFlushed, TestKeyTampered
 //	a key is deleted, or becomes a list          told by the next renewal; "wrong type"     TestKeyTampered
+//	another program's value is at its key        told at once, with the key, to who comes   TestForeignValue
+//	                                             and who waits
+//	maxclients is reached                        "too many clients"; waiters stay           TestTooManyClients
+//	no such database; a proxy without pub/sub    "database", "unsupported"; waiters end     TestNoSuchDatabase,
+//	                                                                                        TestProxyWithoutPubSub
 //	SCRIPT FLUSH                                 nothing                                    TestScriptsFlushed
 //	released by force                            told in a round trip, the next is called   TestForceRelease, TestForcedAtOnce,
 //	                                                                                        TestForcedBeforeItsGrantIsSeen
