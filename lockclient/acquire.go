@@ -89,6 +89,9 @@ func (c *Client) ask(ctx context.Context, r *request) (a answer, sent moment, en
 		if !ok {
 			return answer{}, sent, nil, errReply(acquireScript, reply)
 		}
+		if isForeign(a.holder) {
+			return answer{}, sent, nil, c.foreign(r.keys[0])
+		}
 		if !a.held || attempt == lateGrants || sent.add(r.ttl-margin(r.ttl)).after(now()) {
 			return a, sent, nil, nil
 		}

@@ -252,6 +252,8 @@ func TestMinimalRights(t *testing.T) {
 	s := startRedis(t)
 	user := limited(t, rule, s)
 	useAll(t, s.client(t, user), s.client(t, user))
+	numbered := func(cfg *lockclient.Config) { cfg.URL += "/1" }
+	hold(t, s.client(t, user, numbered), "demo").Release(t.Context())
 	// And one that waits for longer than half its claim.
 	l := hold(t, s.client(t, user), "long", lockclient.WithTTL(3*time.Second), lockclient.Shared())
 	next := later(t, s.client(t, user), "long", lockclient.WithTTL(3*time.Second))
@@ -289,6 +291,51 @@ func TestMinimalRights(t *testing.T) {
 	var u *lockclient.UnavailableError
 	if !errors.As(err, &u) || u.Cause != lockclient.CausePermission {
 		t.Errorf("without its channel: got %v, want %q", err, lockclient.CausePermission)
+	}
+}
+
+// The rights in the documentation are enough for every form of a URL; those of a
+// Cluster and of Sentinels are tested with them.
+func TestRightsForEveryURL(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "lock") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	roots := certificate(t, dir)
+	secure := freeAddr(t, false)
+	_, port, _ := net.SplitHostPort(secure)
+	socket := filepath.Join(dir, "s")
+	s := startRedis(t, "--unixsocket", socket, "--tls-port", port, "--tls-auth-clients", "no",
+		"--tls-cert-file", filepath.Join(dir, "cert.pem"), "--tls-key-file", filepath.Join(dir, "key.pem"),
+		"--tls-ca-cert-file", filepath.Join(dir, "cert.pem"))
+	user := limited(t, minimalRights(t), s)
+	for _, url := range []string{
+		"redis://" + s.addr, "redis://" + s.addr + "/0", "redis://" + s.addr + "/3", "redis://peer:SECRET@" + s.addr + "/4",
+		"rediss://" + secure, "rediss://peer:SECRET@" + secure + "/5",
+		"unix://" + socket, "unix://" + socket + "?db=6", "unix://peer:SECRET@" + socket + "?db=7",
+	} {
+		at := func(cfg *lockclient.Config) { cfg.URL = url }
+		if strings.HasPrefix(url, "rediss") {
+			at = func(cfg *lockclient.Config) { cfg.URL, cfg.TLS = url, &tls.Config{RootCAs: roots} }
+		}
+		change := []func(*lockclient.Config){at}
+		if !strings.Contains(url, "SECRET") {
+			change = append(change, user)
+		}
+		a, b := s.client(t, change...), s.client(t, change...)
+		l := hold(t, a, "demo")
+		next := later(t, b, "demo")
+		if err := l.Release(t.Context()); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+		won := within(t, 20*time.Second, url, next)
+		if won.err != nil {
+			t.Errorf("%s: %v", url, won.err)
+			continue
+		}
+		must[lockclient.Info](t)(a.ForceRelease(t.Context(), "demo"))
 	}
 }
 

@@ -33,8 +33,10 @@
 // overtakes nobody. Nobody polls: the next is called by its name when the lock
 // is released. A waiter whose process is gone costs those behind it nothing; one
 // that is cut off its claim, a third of its time to live; a holder that is gone
-// the rest of its time to live. A waiter that was cut off, or saw Redis restart,
-// has its old place.
+// the rest of its time to live. A waiter that was cut off has its old place, and so
+// have all when Redis lost its data: when the first of them asks again, nobody is
+// granted the lock for two seconds, and then they are served as they stood. One who
+// asks for the first time before that finds a lock that is free.
 //
 // # What it does not promise
 //
@@ -67,7 +69,9 @@
 //	                                             rest of its time to live
 //	the holder is stopped (SIGSTOP)              lost; stale writes refused; the new one    TestHolderStopped,
 //	                                             is left alone                              TestHistoryOfStoppedProcesses
-//	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant
+//	an answer is lost                            asked again; no hold that nobody knows of  TestLostReply, TestCancelCrossesGrant,
+//	                                             the place and the shared hold stay         TestResentKeepsItsPlace,
+//	                                                                                        TestResentTakesOneSlot
 //	an answer comes late                         kept while a round trip is less than a     TestSlow, TestOneRoundTrip,
 //	                                             third of the time to live; waiters stay    TestHandedOverFarAway,
 //	                                                                                        TestLateGrantKeepsItsPlace
@@ -78,11 +82,17 @@
 //	Redis is down for a minute                   errors at once, a dial a second, waiters   TestDownForAMinute,
 //	                                             stay                                       TestUpAndDownWhenIdle
 //	Redis is killed, comes back empty            told as soon as it is back; fences rise;   TestRestartedEmpty, TestToldOfRestart
-//	                                             waiters ask again
+//	                                             waiters ask again, and nobody is granted   TestOrderKeptOverRestart
+//	                                             it for 2 s: they keep their order
 //	 and grants at once                          two may hold until the first is told,      TestQuietAfterStart,
 //	                                             but with QuietAfterStart                   TestHistoryReal
 //	FLUSHALL                                     told by the next renewal; fences rise      TestFlushed, TestKeyTampered
 //	a key is deleted, or becomes a list          told by the next renewal; "wrong type"     TestKeyTampered
+//	another program's value is at its key        told at once, with the key, to who comes   TestForeignValue
+//	                                             and who waits
+//	maxclients is reached                        "too many clients"; waiters stay           TestTooManyClients
+//	no such database; a proxy without pub/sub    "database", "unsupported"; waiters end     TestNoSuchDatabase,
+//	                                                                                        TestProxyWithoutPubSub
 //	SCRIPT FLUSH                                 nothing                                    TestScriptsFlushed
 //	released by force                            told in a round trip, the next is called   TestForceRelease, TestForcedAtOnce,
 //	                                                                                        TestForcedBeforeItsGrantIsSeen
@@ -146,13 +156,13 @@
 //	ACL SETUSER peer on >SECRET ~peer:* &peer:* +ping +eval +evalsha +script|load
 //	    +get +set +getset +del +exists +pexpire +pttl +time +zadd +zrem +zrange
 //	    +zrank +zscore +zpopmin +zcard +zremrangebyscore +hget +hset +hdel +hmget
-//	    +publish +subscribe +scan
+//	    +publish +subscribe +scan +select
 //
 // On a Cluster also +spublish +ssubscribe +cluster|slots. With WaitReplicas also +wait.
 // With QuietAfterStart also +info. A Sentinel's user needs &* +subscribe +ping
 // +sentinel|get-master-addr-by-name +sentinel|sentinels. Redis 6.0 knows no rights
-// to channels: leave out what begins with &. +scan is for List, +script|load saves
-// a round trip after a restart.
+// to channels: leave out what begins with &. +scan is for List, +select for a
+// database number in the URL, +script|load saves a round trip after a restart.
 //
 // The tests were run against Redis 6.0.20, 7.0.15 and 7.4.1 and Valkey 8.0.1; they
 // use the redis-server on the PATH.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -73,18 +72,21 @@ type Cause string
 
 // The causes of an UnavailableError.
 const (
-	CauseRefused    Cause = "refused"       // nothing listens there
-	CauseUnknown    Cause = "unknown host"  // its name does not resolve
-	CauseTimeout    Cause = "timeout"       // no answer in time
-	CauseCut        Cause = "cut"           // the connection broke
-	CausePassword   Cause = "password"      // wrong, or missing
-	CausePermission Cause = "permission"    // the ACL user may not
-	CauseReadOnly   Cause = "read-only"     // a replica, or one that lost its quorum
-	CauseLoading    Cause = "loading"       // still reading its data set
-	CauseMemory     Cause = "out of memory" // maxmemory is reached
-	CauseWrongType  Cause = "wrong type"    // something else uses our key
-	CauseTLS        Cause = "tls"           // no agreement on encryption
-	CauseStarted    Cause = "just started"  // and what it granted before may still be held
+	CauseRefused    Cause = "refused"          // nothing listens there
+	CauseUnknown    Cause = "unknown host"     // its name does not resolve
+	CauseTimeout    Cause = "timeout"          // no answer in time
+	CauseCut        Cause = "cut"              // the connection broke
+	CausePassword   Cause = "password"         // wrong, or missing
+	CausePermission Cause = "permission"       // the ACL user may not
+	CauseReadOnly   Cause = "read-only"        // a replica, or one that lost its quorum
+	CauseLoading    Cause = "loading"          // still reading its data set
+	CauseMemory     Cause = "out of memory"    // maxmemory is reached
+	CauseWrongType  Cause = "wrong type"       // something else uses our key
+	CauseTLS        Cause = "tls"              // no agreement on encryption
+	CauseClients    Cause = "too many clients" // maxclients is reached
+	CauseDatabase   Cause = "database"         // it has none of this number
+	CauseCommand    Cause = "unsupported"      // an old Redis, or a proxy, lacks a command
+	CauseStarted    Cause = "just started"     // and what it granted before may still be held
 	CauseOther      Cause = "other"
 )
 
@@ -94,7 +96,7 @@ type UnavailableError struct {
 	Addr  string // without credentials
 	Cause Cause
 	Fix   string // what a person can do; may be empty
-	Err   error  // what the network or Redis said
+	Err   error  // what the network said, or what Redis refused, in a sentence
 }
 
 // Error says what is wrong, where, and how to mend it.
@@ -112,7 +114,7 @@ func (e *UnavailableError) Unwrap() []error { return []error{ErrUnavailable, e.E
 // lasting reports whether waiting will not mend it: a person has to.
 func (e *UnavailableError) lasting() bool {
 	switch e.Cause {
-	case CausePassword, CausePermission, CauseWrongType, CauseTLS:
+	case CausePassword, CausePermission, CauseWrongType, CauseTLS, CauseDatabase, CauseCommand:
 		return true
 	}
 	return false
@@ -120,28 +122,8 @@ func (e *UnavailableError) lasting() bool {
 
 // replied reports whether Redis itself answered, so that nothing was done.
 func (e *UnavailableError) replied() bool {
-	var r redis.Error
-	return errors.As(e.Err, &r)
-}
-
-var replies = []struct {
-	prefix string
-	cause  Cause
-	fix    string
-}{
-	{"WRONGPASS", CausePassword, "check the user name and the password file"},
-	{"NOAUTH", CausePassword, "this Redis wants a password: set the password file"},
-	{"ERR Protocol error: unauthenticated", CausePassword, "this Redis wants a password: set the password file"},
-	{"ERR AUTH", CausePassword, "this Redis has no password set: remove it from the settings"},
-	{"ERR invalid password", CausePassword, "check the password file"},
-	{"NOPERM", CausePermission, "give the ACL user the rights that the lock needs, see the package documentation"},
-	{"READONLY", CauseReadOnly, "connect to the primary, not to a replica"},
-	{"MISCONF", CauseReadOnly, "this Redis cannot save to its disk: see its log"},
-	{"NOREPLICAS", CauseReadOnly, "this Redis has too few replicas to accept writes"},
-	{"MASTERDOWN", CauseReadOnly, "connect to the primary, not to a replica"},
-	{"LOADING", CauseLoading, "wait until this Redis has read its data"},
-	{"OOM", CauseMemory, "raise maxmemory, or free memory"},
-	{"WRONGTYPE", CauseWrongType, "another program uses this key: change the prefix, or delete the key"},
+	_, ok := replyIn(e.Err)
+	return ok
 }
 
 // explain makes err of the Redis at addr an error that says what to do about it.
@@ -155,22 +137,8 @@ func explain(addr string, err error) error {
 		return ErrClosed
 	}
 	u = &UnavailableError{Addr: addr, Cause: CauseOther, Err: err}
-	var r redis.Error
-	if errors.As(err, &r) {
-		text := err.Error()
-		if i := strings.Index(text, r.Error()); i >= 0 {
-			text = r.Error()
-		}
-		for _, m := range replies {
-			// Redis before 7 says where in a script a command failed, then how.
-			if strings.HasPrefix(text, m.prefix) || strings.Contains(text, ": "+m.prefix) || strings.Contains(text, "-"+m.prefix) {
-				u.Cause, u.Fix = m.cause, m.fix
-				return u
-			}
-		}
-		if strings.Contains(text, "ACL failure in script") || strings.Contains(text, "The user executing the script can't") {
-			u.Cause, u.Fix = CausePermission, "give the ACL user the rights that the lock needs, see the package documentation"
-		}
+	if said, ok := replyIn(err); ok {
+		u.Cause, u.Fix, u.Err = refused(err, said)
 		return u
 	}
 	var dns *net.DNSError

@@ -87,6 +87,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 			if err != nil {
 				return nil, err
 			}
+			conn = newDoorway(conn)
 			if tlsConfig != nil {
 				cfg := tlsConfig
 				if cfg.ServerName == "" {
@@ -96,6 +97,9 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 				secure := tls.Client(conn, cfg)
 				if err := secure.HandshakeContext(ctx); err != nil {
 					conn.Close()
+					if _, said := replyIn(err); said {
+						return nil, err
+					}
 					return nil, &handshakeError{err}
 				}
 				conn = secure

@@ -246,8 +246,8 @@ func TestClientsKilled(t *testing.T) {
 }
 
 // FLUSHALL takes a lock from who holds it, who is told by the next renewal. Those
-// who wait notice by themselves, get it one after the other, the first that asks
-// first, and fences go on rising.
+// who wait notice by themselves, get it one after the other, and fences go on
+// rising.
 func TestFlushed(t *testing.T) {
 	inWorlds(t, func(t *testing.T, w world) {
 		w = w.steady()

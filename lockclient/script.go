@@ -95,7 +95,7 @@ func (c *Client) run(ctx context.Context, rdb redis.UniversalClient, s *script, 
 		return "", err // which says nothing of Redis
 	}
 	if err != nil {
-		err = explain(c.addr, err)
+		err = c.explainAt(args[argKeys].(string), err)
 	}
 	c.heard(ctx, err)
 	return cmd.Val(), err
@@ -111,7 +111,7 @@ func (c *Client) runSlice(ctx context.Context, rdb redis.UniversalClient, s *scr
 		err = rdb.Process(ctx, cmd)
 	}
 	if err != nil {
-		err = explain(c.addr, err)
+		err = c.explainAt(args[argKeys].(string), err)
 	}
 	c.heard(ctx, err)
 	return cmd.Val(), err

@@ -290,6 +290,11 @@ func (c *Client) beaten(waiters []*request, sent moment, answers []answer) {
 		if a.position < 0 {
 			a.position = r.position
 		}
+		if isForeign(a.holder) {
+			r.err = c.foreign(r.keys[0])
+			r.signal()
+			continue
+		}
 		changed := r.position != a.position || r.holder != a.holder
 		r.note(sent, a)
 		if changed && r.onWait != nil {

@@ -122,7 +122,7 @@ func (o LockOptions) request() LockRequest {
 	return r
 }
 
-func lockPath(name string) string { return "/v1/locks/" + escape(name) }
+func lockPath(name string) string { return "/v1/locks/" + PathSegment(name) }
 
 // Acquire takes the lock name through the agent, for as long as Renew is called
 // in time; see Lease. When another has it, and still has it after o.Wait, the

@@ -114,14 +114,14 @@ func (c *Client) Members(ctx context.Context, q MembersQuery) (Members, error) {
 // KindNoMember. Of two live instances with one name it is the one that is
 // handed out; Members with that Name has both.
 func (c *Client) Member(ctx context.Context, name string) (Member, error) {
-	return get[Member](ctx, c, "/v1/members/"+escape(name), nil, 0)
+	return get[Member](ctx, c, "/v1/members/"+PathSegment(name), nil, 0)
 }
 
 // Forget drops a member that is failed or left, for the whole cluster, or one of
 // an earlier run that the agent has not seen since. Any other is a *Problem of kind
 // KindLiving, one that is not known of kind KindNoMember.
 func (c *Client) Forget(ctx context.Context, name string) error {
-	_, err := c.Raw(ctx, http.MethodPost, "/v1/members/"+escape(name)+"/forget", nil, []byte("{}"))
+	_, err := c.Raw(ctx, http.MethodPost, "/v1/members/"+PathSegment(name)+"/forget", nil, []byte("{}"))
 	return err
 }
 
@@ -139,7 +139,7 @@ func (c *Client) Locks(ctx context.Context) (Locks, error) {
 // Lock asks for one lock. One that nobody holds or waits for is a *Problem of
 // kind KindNoLock.
 func (c *Client) Lock(ctx context.Context, name string) (Lock, error) {
-	return get[Lock](ctx, c, "/v1/locks/"+escape(name), nil, 0)
+	return get[Lock](ctx, c, "/v1/locks/"+PathSegment(name), nil, 0)
 }
 
 // Join asks the agent to join the cluster through any of addrs. When none
@@ -177,8 +177,9 @@ func (c *Client) Raw(ctx context.Context, method, path string, query url.Values,
 	return c.do(ctx, method, path, query, body, wait)
 }
 
-// escape makes name one segment of a path, also where it is a dot or two.
-func escape(name string) string {
+// PathSegment makes name, of a lock, a member or a service, one segment of a path,
+// also where it is a dot or two.
+func PathSegment(name string) string {
 	if name == "." || name == ".." {
 		return strings.ReplaceAll(name, ".", "%2E")
 	}

@@ -135,31 +135,31 @@ func (c *Client) Services(ctx context.Context, q ServicesQuery) (Services, error
 // Service asks where one service runs. One that runs nowhere is a *Problem of
 // kind KindNoService, with the Index from which to wait for it to come.
 func (c *Client) Service(ctx context.Context, name string, q ServicesQuery) (ServiceGroup, error) {
-	return get[ServiceGroup](ctx, c, "/v1/services/"+escape(name), q.Values(), q.Wait)
+	return get[ServiceGroup](ctx, c, "/v1/services/"+PathSegment(name), q.Values(), q.Wait)
 }
 
 // Register announces a service that runs beside the agent, or replaces what was
 // registered by its name. The agent keeps it over a restart when it has a data
 // dir.
 func (c *Client) Register(ctx context.Context, name string, r Registration) error {
-	return c.put(ctx, "/v1/services/"+escape(name), r)
+	return c.put(ctx, "/v1/services/"+PathSegment(name), r)
 }
 
 // Deregister takes back a registration.
 func (c *Client) Deregister(ctx context.Context, name string) error {
-	_, err := c.Raw(ctx, http.MethodDelete, "/v1/services/"+escape(name), nil, nil)
+	_, err := c.Raw(ctx, http.MethodDelete, "/v1/services/"+PathSegment(name), nil, nil)
 	return err
 }
 
 // Pass is the sign of life of a service with a TTL.
 func (c *Client) Pass(ctx context.Context, name string, r PassRequest) error {
-	return c.put(ctx, "/v1/services/"+escape(name)+"/pass", r)
+	return c.put(ctx, "/v1/services/"+PathSegment(name)+"/pass", r)
 }
 
 // Drain takes a service of this agent's host out of every host's rotation, and
 // leaves it visible, or puts it back.
 func (c *Client) Drain(ctx context.Context, name string, draining bool) error {
-	return c.put(ctx, "/v1/services/"+escape(name)+"/drain", DrainRequest{Draining: draining})
+	return c.put(ctx, "/v1/services/"+PathSegment(name)+"/drain", DrainRequest{Draining: draining})
 }
 
 // Report tells the agent how a request to a peer has gone: one that failed cools

@@ -32,6 +32,7 @@ func (s *Server) handler() http.Handler {
 		c.begin() // connState ends it, when the answer is out
 
 		rec := &recorder{ResponseWriter: w}
+		nameSegments(r.URL)
 		_, route := s.mux.Handler(r)
 		began := time.Now()
 		defer func() {

@@ -74,6 +74,9 @@ func (s *Server) routing() (*http.ServeMux, map[string]bool) {
 				writeProblem(w, r, p)
 				return
 			}
+			if r.PathValue("name") == slashName {
+				r.SetPathValue("name", "/")
+			}
 			rt.serve(s, w, r, q)
 		})
 		if _, p, _ := strings.Cut(rt.pattern, " "); !strings.Contains(p, "{") {
@@ -107,6 +110,33 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, pattern string) {
 		fix = "did you mean " + near + "?"
 	}
 	writeProblem(w, r, api.NewProblem(http.StatusNotFound, api.KindNotFound, "there is no "+quotePath(r.URL), fix))
+}
+
+// slashName stands for the name / in a path: the mux takes a segment %2F for the
+// end of a path. No name has it in it.
+const slashName = "\x00/"
+
+// nameSegments makes segments ., .. and %2F under /v1/locks/ names like any other, which
+// they are there. The mux would take the dots for a way through directories;
+// some clients escape them, and the others mean the same.
+func nameSegments(u *url.URL) {
+	escaped := u.EscapedPath()
+	if !strings.HasPrefix(escaped, "/v1/locks/") {
+		return
+	}
+	segments := strings.Split(escaped, "/")
+	for i, s := range segments {
+		switch s {
+		case ".", "..":
+			segments[i] = api.PathSegment(s)
+		case "%2F", "%2f":
+			segments[i] = url.PathEscape(slashName)
+		}
+	}
+	raw := strings.Join(segments, "/")
+	if path, err := url.PathUnescape(raw); err == nil {
+		u.Path, u.RawPath = path, raw
+	}
 }
 
 func quotePath(u *url.URL) string {

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -295,4 +294,4 @@ func events(es []api.Event, now time.Time) []Event {
 }
 
 // pathOf returns the JSON route of one thing under a collection.
-func pathOf(collection, name string) string { return collection + "/" + url.PathEscape(name) }
+func pathOf(collection, name string) string { return collection + "/" + api.PathSegment(name) }

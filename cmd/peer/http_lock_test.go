@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/peerhq/peer/agent"
+	"github.com/peerhq/peer/agent/api"
 	"github.com/peerhq/peer/testcluster"
 )
 
@@ -181,5 +182,52 @@ func TestTakenByForceOverHTTP(t *testing.T) {
 	p = script(t, addr, "shell", "demo", "true")
 	if got := p.run(); got != 75 || !strings.Contains(p.errOut.String(), "urn:peer:error:redis") {
 		t.Errorf("no Redis: code %d: %s", got, &p.errOut)
+	}
+}
+
+// One set of names for the command line, the routes of the agent and Go: what one
+// takes, the others see and take away.
+func TestLockNamesInEveryFace(t *testing.T) {
+	t.Parallel()
+	r := testcluster.StartAnyRedis(t)
+	addr := lockAgent(t, r)
+	over, err := api.NewClient(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := lockClient(t, r)
+	verb := func(name string, args ...string) *process {
+		p := peerLock(t, r)
+		p.Args = append([]string{"peer", name}, args...)
+		p.Env = append(p.Env, "PEER_HTTP_ADDR="+addr)
+		return p
+	}
+	for _, name := range []string{".", "..", "...", "a/b", "/", "a/../b", "./a", "a//b", " x", "a b ", "%2E", "a?b#c", "{x}", "hold", "ü"} {
+		lease, err := over.Acquire(t.Context(), name, api.LockOptions{})
+		if err != nil {
+			t.Errorf("%q over HTTP: %v", name, err)
+			continue
+		}
+		if info := inspect(t, direct, name); info.Fence != lease.Fence || info.Holder == nil {
+			t.Errorf("%q in Go: %+v, want fence %d", name, info, lease.Fence)
+		}
+		if lease, err = over.Renew(t.Context(), lease); err != nil {
+			t.Errorf("%q: renew over HTTP: %v", name, err)
+		}
+		if l, err := over.Lock(t.Context(), name); err != nil || l.Name != name || l.Holder == nil {
+			t.Errorf("%q: look over HTTP: %+v, %v", name, l, err)
+		}
+		if p := verb("lock", "--wait", "0", name, "--", "true"); p.run() != exitTimeout {
+			t.Errorf("peer lock %q beside the holder: got %s", name, &p.errOut)
+		}
+		if p := verb("locks", "-o", "name", name); p.run() != 0 || strings.TrimSpace(p.out.String()) != strings.TrimSpace(name) {
+			t.Errorf("peer locks %q: got %q %s", name, &p.out, &p.errOut)
+		}
+		if p := verb("unlock", "--force", name); p.run() != 0 {
+			t.Errorf("peer unlock %q: %s", name, &p.errOut)
+		}
+		if p := verb("lock", "--wait", "0", name, "--", "true"); p.run() != 0 {
+			t.Errorf("peer lock %q: %s", name, &p.errOut)
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/peerhq/peer/agent/api"
@@ -49,7 +48,7 @@ func runLocks(inv *invocation) error {
 		if inv.args[0] == "" {
 			return inv.usage("the lock's name is empty")
 		}
-		path, items = path+"/"+url.PathEscape(inv.args[0]), ""
+		path, items = path+"/"+api.PathSegment(inv.args[0]), ""
 	}
 	body, err := c.Raw(inv, http.MethodGet, path, nil, nil)
 	var p *api.Problem
