@@ -10,15 +10,17 @@ import (
 // for each lock would wake a thread for many a hold that is over long before.
 // For the same reason taking an alarm off leaves the timer as it is.
 //
-// It has no goroutine: each lock is woken on one of its own.
+// It has no goroutine but the timer's, which wakes all whose time has come.
 type alarms struct {
+	wake func([]*Lock) // the client's
+
 	mu    sync.Mutex
 	locks alarmHeap
 	timer *time.Timer
 	rings time.Time // when the timer fires; zero when it is not set
 }
 
-// set has l.tick called at at, instead of when it was set to before.
+// set has l woken at at, instead of when it was set to before.
 func (a *alarms) set(l *Lock, at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,14 +59,22 @@ func (a *alarms) wind() {
 // ring wakes all whose time has come.
 func (a *alarms) ring() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.rings = time.Time{}
-	now := time.Now()
-	for len(a.locks) > 0 && !a.locks[0].alarm.After(now) {
-		l := heap.Pop(&a.locks).(*Lock)
-		go l.tick()
-	}
+	a.mu.Unlock()
+	a.wake(a.until(time.Now()))
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.wind()
+}
+
+// until takes those out whose alarm is not after t, and returns them.
+func (a *alarms) until(t time.Time) (locks []*Lock) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.locks) > 0 && !a.locks[0].alarm.After(t) {
+		locks = append(locks, heap.Pop(&a.locks).(*Lock))
+	}
+	return locks
 }
 
 // stop ends the timer.

@@ -23,7 +23,7 @@ const closeGrace = 2 * time.Second
 // Goroutines: health (from Start to Close), the events' one when OnEvent is set,
 // listen (from the first waiter on), and short-lived ones: a call that its
 // caller may leave and that finds no connection ready, what is left of one that
-// was left, a renewal, a beat of a queue, a goodbye. Close waits for all.
+// was left, a pipeline of renewals, a beat of a queue, a goodbye. Close waits for all.
 type Client struct {
 	cfg       Config
 	addr      string
@@ -36,6 +36,7 @@ type Client struct {
 	questions *questions
 	batcher   batcher
 	alarms    alarms
+	renewer   renewer
 	teaching  atomic.Bool
 	gate      *dialGate
 	events    *events
@@ -87,6 +88,7 @@ func Start(cfg Config) (*Client, error) {
 		held: map[string]*Lock{}, waiters: map[string]*request{}, queues: map[string]*queue{}, ears: map[string]*ear{}, early: map[string]uint64{},
 	}
 	c.batcher.rdb, c.batcher.background, c.batcher.teach, qs.background = calls, c.background, c.teach, c.background
+	c.alarms.wake, c.renewer.c = c.wake, c
 	c.health.troubled.Store(true)
 	c.health.answered.Store(math.MinInt64 / 2)
 	c.life, c.end = context.WithCancel(context.Background())

@@ -74,7 +74,8 @@
 //	                                                                                        TestResentTakesOneSlot
 //	an answer comes late                         kept while a round trip is less than a     TestSlow, TestOneRoundTrip,
 //	                                             third of the time to live; waiters stay    TestHandedOverFarAway,
-//	                                                                                        TestLateGrantKeepsItsPlace
+//	                                                                                        TestLateGrantKeepsItsPlace,
+//	                                                                                        TestManyRenewedFarAway
 //	Redis stalls for twice the time to live      told by the deadline; waiters stay         TestStalled
 //	Redis is cut off, its connections break      kept if it is back by the deadline         TestConnectionsReset, TestHistoryReal
 //	CLIENT KILL, of any kind                     kept; calls that broke are sent again      TestClientsKilled
@@ -141,9 +142,10 @@
 //
 // A process has one subscription, opened by its first waiter or by a hold that
 // lasts: there it is called. While it waits it says so every half claim, all its
-// waiters for one lock in one call. A renewal is sent at every third of what is
-// left, on connections of its own, so that no load can hold it up. When Redis is
-// away, a client dials about once a second and no more.
+// waiters for one lock in one call. A lock is renewed when less than two thirds of
+// its time to live are left, on connections of their own, so that no load can hold
+// renewals up, and all of a process that are due at about one time in one round
+// trip. When Redis is away, a client dials about once a second and no more.
 //
 // What many goroutines ask at the same moment of a Redis that is near is sent
 // together: takes and releases as one script, on a Cluster as a pipeline.

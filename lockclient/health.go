@@ -243,9 +243,7 @@ func (c *Client) wokeUp() {
 		held = append(held, l)
 	}
 	c.mu.Unlock()
-	for _, l := range held {
-		l.tick()
-	}
+	c.wake(held)
 }
 
 // backoff is the pause after a failed attempt: longer each time, up to a second

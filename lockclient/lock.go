@@ -14,8 +14,8 @@ const releaseGrace = 2 * time.Second
 // A Lock is held until it is released or lost. Its methods may be called from
 // any goroutine.
 //
-// It has no goroutine: it is woken, on a goroutine of its own each time, when a
-// renewal is due and at the deadline, whatever the network does.
+// It has no goroutine: its client's timer wakes it when a renewal is due and at
+// the deadline, whatever the network does.
 type Lock struct {
 	c      *Client
 	r      *request
@@ -35,6 +35,7 @@ type Lock struct {
 	settled bool
 	byHand  bool // only Renew renews it
 	tries   int  // renewals under way
+	queued  bool // one of them waits to be sent
 	attempt int  // failed ones in a row
 
 	// Guarded by alarms.mu.

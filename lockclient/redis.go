@@ -114,7 +114,7 @@ func connect(lines context.Context, cfg Config, gate *dialGate, qs *questions) (
 	}
 	opt.TLSConfig = nil // the dialer sees to it
 	small := *opt
-	small.PoolSize, small.MaxIdleConns = 4, 2
+	small.PoolSize, small.MaxIdleConns = maxFlights, 2
 	if quiet := cfg.QuietAfterStart; quiet > 0 {
 		// Renewals may go on: they do not bring back what is gone.
 		opt.OnConnect = func(ctx context.Context, cn *redis.Conn) error { return keepQuiet(ctx, cn, quiet, gate) }

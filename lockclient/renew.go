@@ -2,62 +2,62 @@ package lockclient
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
-// tick runs when l's alarm rings: the deadline has come, or a renewal is due.
-func (l *Lock) tick() {
+// tick runs when l's alarm rings: the deadline has come, or a renewal is due. It
+// reports whether a renewal has to be sent. One that is due within soon is due.
+func (l *Lock) tick(soon time.Duration) bool {
 	c := l.c
-	if !c.begin() {
-		return
-	}
-	defer c.done()
 	l.mu.Lock()
 	if l.state != stateHeld {
 		l.mu.Unlock()
-		return
+		return false
 	}
 	t := now()
-	left := l.until.sub(t)
-	switch {
-	case left <= 0:
+	if !l.until.after(t) {
 		l.lose(ErrExpired, true) // unlocks
-	case l.due.after(t):
-		l.arm() // renewed while it rang
-		l.mu.Unlock()
-	case !l.settled && (l.byHand || c.renewals.PoolStats().IdleConns > 0):
+		return false
+	}
+	settle := !l.settled && !l.due.after(t)
+	if settle {
 		l.settled = true
-		l.due = t.add(left / 3)
-		if l.byHand {
-			l.due = l.until
-		}
-		l.arm()
-		l.mu.Unlock()
-		l.r.ear.open()
-	default:
 		// The first renewal comes early when there is no connection for it yet:
 		// making one may take longer than an answer.
-		settle := !l.settled
-		l.settled = true
+		if l.byHand || c.renewals.PoolStats().IdleConns > 0 {
+			l.due = l.next()
+		}
+	}
+	if !l.settled {
+		soon = 0 // most are over before they settle
+	}
+	renew := !l.due.after(t.add(soon))
+	if renew {
 		// If there is no answer within a sixth of the time to live, ask again
 		// beside the open question, on another connection: an answer may take
 		// its time, a dead connection may not.
 		l.due = t.add(l.r.ttl / 6)
-		l.arm()
-		if l.tries >= maxTries {
-			l.mu.Unlock()
-			return
+		if renew = l.tries < maxTries && !l.queued; renew {
+			l.tries++
+			l.queued = true
 		}
-		l.tries++
-		l.mu.Unlock()
-		if settle {
-			l.r.ear.open()
-		}
-		// It may outlast what is left now: another one may come in time, and a
-		// connection that is cut off in an answer would be missed by the next.
-		l.renew(l.r.ttl)
 	}
+	l.arm()
+	l.mu.Unlock()
+	if settle {
+		l.r.ear.open()
+	}
+	return renew
+}
+
+// next returns when l is to be renewed: when less than two thirds of a whole time
+// to live are left, so that a grant for less, which a waiter gets, is made a
+// whole one as soon as it settles. The caller holds l.mu.
+func (l *Lock) next() moment {
+	if l.byHand {
+		return l.until
+	}
+	return l.until.add(-l.r.ttl * 2 / 3)
 }
 
 // hurry has l renewed now, unless that is its caller's to do.
@@ -83,47 +83,12 @@ func (l *Lock) arm() {
 // renew asks once, and waits for the answer for patience. It returns nil, a
 // *LostError or why there is no answer.
 func (l *Lock) renew(patience time.Duration) error {
-	c := l.c
-	ctx, cancel := context.WithTimeout(c.life, patience)
+	ctx, cancel := context.WithTimeout(l.c.life, patience)
+	defer cancel()
 	sent := now()
 	s, args := l.renewal()
-	reply, err := c.run(ctx, c.renewals, s, args)
-	cancel()
-	if err == nil {
-		err = decodeOutcome(s, reply)
-	}
-
-	l.mu.Lock()
-	l.tries--
-	if l.state != stateHeld {
-		defer l.mu.Unlock()
-		return l.err // too late: it revives nothing
-	}
-	var u *UnavailableError
-	switch {
-	case !l.until.after(now()):
-		l.lose(ErrExpired, true)
-	case err == nil:
-		l.extend(sent)
-		l.mu.Unlock()
-		c.health.renewed.Add(1)
-		return nil
-	case errors.Is(err, ErrExpired), errors.Is(err, ErrStolen):
-		l.lose(err, false)
-	case errors.As(err, &u) && u.Cause == CauseWrongType:
-		l.lose(err, false)
-	default:
-		// The deadline decides. Until then try again, not all at one time.
-		if t := now(); !l.byHand {
-			l.due = t.add(min(c.backoff(l.attempt), l.r.ttl/6))
-			l.attempt++
-			l.arm()
-		}
-		l.mu.Unlock()
-		c.health.renewFailed.Add(1)
-		return err
-	}
-	return l.Err()
+	reply, err := l.c.run(ctx, l.c.renewals, s, args)
+	return l.answered(sent, s, reply, err)
 }
 
 // renewal returns the script that renews l, and its arguments.
@@ -170,12 +135,7 @@ func (l *Lock) extend(sent moment) {
 		return // an older question, answered late
 	}
 	l.until = until
-	t := now()
-	if left := until.sub(t); l.byHand {
-		l.due = until
-	} else {
-		l.due = t.add(left/3 + jitter(left/60))
-	}
+	l.due = l.next()
 	l.arm()
 }
 
