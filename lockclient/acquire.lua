@@ -1,12 +1,14 @@
 -- acquire.lua takes a lock, or a place in its queue. It may be sent again with
--- the same id any number of times: the hold, its fence and the place stay.
+-- the same id any number of times, also word for word when its answer was lost:
+-- the hold, its fence and the place stay.
 --
 -- KEYS  1 lock   2 fence   3 queue   4 waiters   5 shared holds
 -- ARGV  1 id   2 ttl ms   3 meta
 --       4 "limit claim again place ear channel", see handover.lua. claim is in
---         ms, 0 to try without queueing; again 1 when id was sent before; place
---         in the queue that of an earlier answer, or 0. In one string, because
---         each costs time on the way that most go, which does not read it.
+--         ms, 0 to try without queueing; again 1 when an answer to id was read
+--         before, which no step relies on; place in the queue that of an earlier
+--         answer, or 0. In one string, because each costs time on the way that
+--         most go, which does not read it.
 -- The time may be given as a first argument of the chunk, as batch.lua does.
 -- Returns "1 fence since" when it is held by id, since in ms;
 --         "0 position pttl place fence holder" when it has to wait: position and
@@ -14,7 +16,7 @@
 --         the last one granted, holder the value of one that holds it.
 local call, id, ttl = redis.call, ARGV[1], ARGV[2]
 local alone = string.byte(ARGV[4]) == 120 -- x
-if alone and call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 then
+if alone and call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 and string.find(ARGV[4], '^x %d+ %d 0 ') then
   local t = ... or call('TIME')
   local fence = t[1] .. string.sub('00000' .. t[2], -6)
   local since = string.sub(fence, 1, -4)
@@ -34,13 +36,13 @@ end
 --#include sharers.lua
 --#include handover.lua
 
-local limit, claim, again, place, ear, channel = string.match(ARGV[4], '^(%w+) (%d+) (%d) (%d+) (%a) (.*)$')
+local limit, claim, place, ear, channel = string.match(ARGV[4], '^(%w+) (%d+) %d (%d+) (%a) (.*)$')
 local t = ... or call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local n = 0
 if not held then
   n = sharers(now)
-  if again == '1' and n > 0 then
+  if n > 0 and not alone then
     for _, value in ipairs(call('ZRANGE', KEYS[5], 0, -1)) do
       if string.sub(value, 1, #id + 1) == id .. '|' then
         share(value, now, tonumber(ttl))
@@ -63,13 +65,27 @@ local function grant()
   end
   return '1 ' .. fence .. ' ' .. since
 end
+
+-- One with a place, which nobody was granted the lock after, finds neither hold nor
+-- queue: Redis lost its data. Those who waited before it have to ask again, too,
+-- before anybody has a turn: nobody holds the lock meanwhile, as if somebody did.
+-- Two seconds, because they dial once in a second, and pause up to one and a half.
+if not held and n == 0 and place ~= '0' and call('EXISTS', KEYS[3]) == 0
+  and tonumber(call('GET', KEYS[2]) or 0) < tonumber(place) then
+  local fence, since = next_fence()
+  held = '|' .. fence .. '|' .. since .. '|{"node":"nobody yet: Redis lost its data","ttl_ms":2000}'
+  call('SET', KEYS[1], held, 'PX', 2000)
+end
 if free() then return grant() end
 
 if claim ~= '0' then
   local last = call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2]
   if place == '0' then
-    local us = t[1] * 1000000 + t[2]
-    if last and tonumber(last) >= us then us = last + 1 end
+    local us = tonumber(call('ZSCORE', KEYS[3], id) or nil)
+    if not us then
+      us = t[1] * 1000000 + t[2]
+      if last and tonumber(last) >= us then us = last + 1 end
+    end
     place = string.format('%.0f', us)
   end
   call('ZADD', KEYS[3], place, id)
