@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,4 +206,35 @@ func (c *lateWriter) SetDeadline(t time.Time) error {
 		}
 	}
 	return err
+}
+
+// A context that is over sends nothing and starts nothing, however often somebody
+// tries; what has to be given back is given back all the same.
+func TestContextIsOver(t *testing.T) {
+	s := startRedis(t)
+	c := s.client(t, patient)
+	l := hold(t, c, "warm")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("changed my mind")
+	cancel(why)
+	before, running := commands(t, s), runtime.NumGoroutine()
+	const n = 5000
+	for i := range n {
+		take := c.Acquire
+		if i%2 == 0 {
+			take = c.TryAcquire
+		}
+		if l, err := take(ctx, "demo"); l != nil || !errors.Is(err, why) {
+			t.Fatalf("got %v, %v", l, err)
+		}
+	}
+	if more := runtime.NumGoroutine() - running; more > 50 {
+		t.Errorf("%d goroutines more", more)
+	}
+	if sent := commands(t, s) - before; sent > 0 {
+		t.Errorf("Redis ran %d scripts for %d calls", sent, n)
+	}
+	if err := l.Release(ctx); err != nil {
+		t.Errorf("release: %v", err)
+	}
 }
