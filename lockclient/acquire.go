@@ -38,6 +38,9 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // before anything is sent, and has to be taken back
+	}
 	if c.closing.Load() || !c.begin() {
 		return nil, ErrClosed
 	}

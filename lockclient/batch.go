@@ -32,7 +32,7 @@ const (
 // which saves the server what each costs it before it begins, and anything else
 // as a pipeline.
 //
-// Goroutines: one for a batch whose first caller has left, until it is done with,
+// Goroutines: one for a batch whose first caller can leave, until it is done with,
 // and one for each that left while its batch was under way, until that is over.
 type batcher struct {
 	rdb        redis.UniversalClient
@@ -76,11 +76,16 @@ func (b *batcher) process(ctx context.Context, q *question, cmd redis.Cmder) err
 	for {
 		select {
 		case batch := <-me.turn:
-			if batch != nil {
-				b.send(ctx, q, batch)
+			switch {
+			case batch == nil:
+				return cmd.Err()
+			case q == nil || len(batch) == 1:
+				b.send(ctx, batch)
 				b.next()
+				return cmd.Err()
 			}
-			return cmd.Err()
+			// A batch belongs to nobody: it goes on when its first caller leaves.
+			b.aside(func() { b.carry(batch) })
 		case <-late:
 			b.push(me)
 		case <-ctx.Done():
@@ -111,9 +116,9 @@ func (b *batcher) full() bool {
 	return b.busy >= batchSlots
 }
 
-// carry sends a batch whose first caller has gone.
+// carry sends a batch whose first caller waits for the outcome, or has left.
 func (b *batcher) carry(batch []*batched) {
-	b.send(context.Background(), nil, batch)
+	b.send(context.Background(), batch)
 	batch[0].turn <- nil
 	b.next()
 }
@@ -177,10 +182,8 @@ func (b *batcher) hand() {
 	batch[0].turn <- batch
 }
 
-// send sends a batch; ctx is Background, or the question q of its first caller.
-// When that one leaves, the others ask again, but not before it is known that
-// nothing comes of what they asked.
-func (b *batcher) send(ctx context.Context, q *question, batch []*batched) {
+// send sends a batch. ctx is Background, but for one that is alone in it.
+func (b *batcher) send(ctx context.Context, batch []*batched) {
 	if len(batch) == 1 {
 		b.rdb.Process(ctx, batch[0].cmd)
 		return
@@ -192,19 +195,9 @@ func (b *batcher) send(ctx context.Context, q *question, batch []*batched) {
 		}
 		pipe.Exec(ctx) // each command has its own error
 	}
-	tell := func() {
-		for _, j := range batch[1:] {
-			j.turn <- nil
-		}
+	for _, j := range batch[1:] {
+		j.turn <- nil
 	}
-	if q != nil && q.left.Load() {
-		if l := q.line.Load(); l != nil {
-			if over := l.outstayed(); over != nil && b.background(func() { <-over; tell() }) {
-				return
-			}
-		}
-	}
-	tell()
 }
 
 // sendScript sends a batch as one script, and returns those that have to be sent

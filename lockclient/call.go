@@ -101,8 +101,7 @@ const resend = 3
 func (c *Client) exec(ctx context.Context, rdb redis.UniversalClient, s *script, cmd redis.Cmder) error {
 	err := c.process(ctx, rdb, cmd)
 	for range resend {
-		// errLeft is that of another caller, in the same batch.
-		if err == nil || !broken(err) && !errors.Is(err, errLeft) || ctx.Err() != nil || c.closing.Load() {
+		if err == nil || !broken(err) || ctx.Err() != nil || c.closing.Load() {
 			break
 		}
 		cmd.SetErr(nil)

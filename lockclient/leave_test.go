@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,4 +206,84 @@ func (c *lateWriter) SetDeadline(t time.Time) error {
 		}
 	}
 	return err
+}
+
+// A context that is over sends nothing and starts nothing, however often somebody
+// tries; what has to be given back is given back all the same.
+func TestContextIsOver(t *testing.T) {
+	s := startRedis(t)
+	c := s.client(t, patient)
+	l := hold(t, c, "warm")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("changed my mind")
+	cancel(why)
+	before, running := commands(t, s), runtime.NumGoroutine()
+	const n = 5000
+	for i := range n {
+		take := c.Acquire
+		if i%2 == 0 {
+			take = c.TryAcquire
+		}
+		if l, err := take(ctx, "demo"); l != nil || !errors.Is(err, why) {
+			t.Fatalf("got %v, %v", l, err)
+		}
+	}
+	if more := runtime.NumGoroutine() - running; more > 50 {
+		t.Errorf("%d goroutines more", more)
+	}
+	if sent := commands(t, s) - before; sent > n/100 { // "warm" is renewed
+		t.Errorf("Redis ran %d scripts for %d calls", sent, n)
+	}
+	if err := l.Release(ctx); err != nil {
+		t.Errorf("release: %v", err)
+	}
+}
+
+// Callers whose deadline ends while others share their batch end their own wait and
+// nothing else: no call of another fails, and Redis is not called down.
+func TestDeadlinesOfOthers(t *testing.T) {
+	s := startRedis(t)
+	var down atomic.Int32
+	c := s.client(t, patient, func(cfg *lockclient.Config) {
+		cfg.OnEvent = func(e lockclient.Event) {
+			if e.Type == lockclient.RedisDown {
+				down.Add(1)
+			}
+		}
+	})
+	hold(t, c, "held")
+	end := time.Now().Add(time.Second)
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				if _, err := c.Acquire(ctx, "held"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("its own deadline: got %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	for i := range 20 {
+		wg.Go(func() {
+			ctx := t.Context()
+			if i%2 == 0 {
+				ctx = context.WithoutCancel(ctx)
+			}
+			for time.Now().Before(end) {
+				l, err := c.Acquire(ctx, fmt.Sprint("own", i))
+				if err == nil {
+					err = l.Release(ctx)
+				}
+				if err != nil {
+					t.Errorf("one without a deadline: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := down.Load(); n > 0 {
+		t.Errorf("Redis was called down %d times", n)
+	}
 }

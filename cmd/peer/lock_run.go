@@ -236,6 +236,7 @@ func ordinal(n int) string {
 
 // runHolding runs COMMAND and gives the lock back, unless it is lost before.
 func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs chan os.Signal) error {
+	inv.wholeLease(held, call)
 	until := held.Deadline()
 	g, err := startCommand(sigs, inv.ahead, guard.Config{
 		Title:    call.name,
@@ -277,6 +278,19 @@ func (inv *invocation) runHolding(held *lockclient.Lock, call lockCall, sigs cha
 		return withCode(res.Code, nil)
 	}
 	return nil
+}
+
+// wholeLease renews a lock that was handed over: it is granted for a part of --ttl
+// at first, half of which may be over before its first renewal has come round. It
+// is no matter if that goes wrong: COMMAND has what is left.
+func (inv *invocation) wholeLease(held *lockclient.Lock, call lockCall) {
+	left := time.Until(held.Deadline())
+	if left > call.ttl*2/3 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(inv, left/4)
+	defer cancel()
+	_ = held.Renew(ctx)
 }
 
 // notStarted says why COMMAND does not run.

@@ -515,6 +515,28 @@ func TestLockDeadBeforeTheNext(t *testing.T) {
 	}
 }
 
+// A lock that is handed over is granted for a part of --ttl at first: COMMAND begins
+// with a whole lease, or half of it could be over before the first renewal.
+func TestLockHandedOverIsWhole(t *testing.T) {
+	t.Parallel()
+	r := testcluster.StartAnyRedis(t)
+	c := lockClient(t, r)
+	l, err := c.Acquire(t.Context(), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	peerLock(t, r, "--ttl", "2m", "demo", "--", "sh", "-c", `echo ready >"$0"; exec sleep 60`, out).start()
+	eventually(t, "it waits", func() bool { return len(inspect(t, c, "demo").Waiters) == 1 })
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "COMMAND runs", holds(t, out, "ready\n"))
+	if left := inspect(t, c, "demo").ExpiresIn; left < 80*time.Second {
+		t.Errorf("COMMAND began with a lease of %v, want more than two thirds of 2 minutes", left)
+	}
+}
+
 // TERM comes a grace before the deadline, so that COMMAND can put things right.
 func TestLockLostTermFirst(t *testing.T) {
 	t.Parallel()
