@@ -262,6 +262,45 @@ func TestLockRedisOutOfReach(t *testing.T) {
 	}
 }
 
+// A Redis that does not answer is no holder: nobody skips the work in silence, and
+// nobody waits long to hear of it.
+func TestLockSilentRedisIsNotHeld(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	r.Stall()
+	t.Cleanup(r.Heal)
+	for _, flags := range [][]string{
+		{"--wait", "0", "--exit-on-timeout", "0"},
+		{"--wait", "10ms", "--exit-on-timeout", "0"},
+		{"--wait", "1s", "--exit-on-timeout", "0"},
+		{"--wait", "2s"},
+	} {
+		start := time.Now()
+		p := peerLock(t, r, append(flags, "demo", "--", "true")...)
+		if got := p.run(); got != exitUnavailable || !strings.Contains(p.errOut.String(), "no answer for") {
+			t.Errorf("%v: got code %d, want %d; it says %s", flags, got, exitUnavailable, &p.errOut)
+		}
+		if d := time.Since(start); d > 3*time.Second {
+			t.Errorf("%v: took %v", flags, d)
+		}
+	}
+}
+
+// A wait that is shorter than the way to Redis still learns of the holder.
+func TestLockShortWaitOverALongWay(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	if _, err := lockClient(t, r).Acquire(context.Background(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	r.Slow(200 * time.Millisecond)
+	t.Cleanup(r.Heal)
+	for wait, want := range map[string]int{"0": exitTimeout, "10ms": exitTimeout} {
+		p := peerLock(t, r, "--wait", wait, "demo", "--", "true")
+		if got := p.run(); got != want || !strings.Contains(p.errOut.String(), "held by test") {
+			t.Errorf("--wait %s: got code %d, want %d; it says %s", wait, got, want, &p.errOut)
+		}
+	}
+}
+
 // A grant that too few replicas know of is none.
 func TestLockWaitsForReplicas(t *testing.T) {
 	r := testcluster.StartRedis(t)
