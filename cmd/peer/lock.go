@@ -44,6 +44,10 @@ that it is dead before anybody else can hold the lock. This also holds when peer
 itself is killed with -9, stopped or suspended. It does not hold for processes of
 another user (COMMAND as ` + "`sudo …`" + `; write ` + "`sudo peer lock …`" + `).
 
+When the loss is known, because somebody took the lock by force, deleted its key or
+flushed the Redis, the next holder may run already: then COMMAND gets TERM at once
+and KILL at most half a second later, however long --grace is.
+
 The Redis is that of the agent's settings: --redis, PEER_REDIS_URL or the
 configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
 		examples: `

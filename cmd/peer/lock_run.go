@@ -307,6 +307,7 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 	look := time.NewTicker(min(max(call.ttl/30, 5*time.Millisecond), 100*time.Millisecond))
 	defer look.Stop()
 	lose := held.Lost()
+	var kill time.Time // when it is lost
 	for {
 		select {
 		case <-g.Done():
@@ -316,18 +317,17 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 				deadline = d
 				g.Extend(d)
 			}
-			if lost && !time.Now().Before(deadline) {
-				g.Kill()
-			}
 		case <-lose:
 			lost, lose = true, nil
-			if g.Stop(deadline); !time.Now().Before(deadline) {
-				g.Kill()
-			}
+			kill = time.Now().Add(guard.DeadlinesOf(time.Until(deadline), call.grace, true).Kill)
+			g.Stop(kill)
 		case s := <-sigs:
 			g.Signal(s.(syscall.Signal))
 		case s := <-g.Suspended():
 			inv.suspend(held, call, g, s)
+		}
+		if lost && !time.Now().Before(kill) {
+			g.Kill() // the guard has done it, unless it is stopped
 		}
 	}
 }
@@ -336,7 +336,7 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 // a shell that would continue it.
 func (inv *invocation) suspend(held *lockclient.Lock, call lockCall, g *guard.Guard, _ syscall.Signal) {
 	stopSelf(g, func() {
-		left := time.Until(held.Deadline()) - call.grace
+		left := guard.DeadlinesOf(time.Until(held.Deadline()), call.grace, false).Term
 		inv.note("suspended; the lock %s is lost unless it goes on within %s", cell(call.name), short(left))
 	})
 }

@@ -598,6 +598,28 @@ func TestLockTakenByForce(t *testing.T) {
 	}
 }
 
+// Once the lock is known to be lost COMMAND has half a second, not its grace: the
+// next holder runs beside it.
+func TestLockKnownLossIsShort(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	dir := t.TempDir()
+	p := peerLock(t, r, "--ttl", "10m", "--grace", "20s", "demo", "--", "sh", "-c", stubborn, dir)
+	p.Stdout, p.Stderr = nil, nil
+	p.start()
+	pid := number(t, dir+"/command")
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if _, err := lockClient(t, r).ForceRelease(context.Background(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if got := p.code(); got != exitLost {
+		t.Errorf("got code %d, want %d", got, exitLost)
+	}
+	if d := time.Since(start); d > 5*time.Second { // 0.5 s on an idle machine; its grace is 20 s
+		t.Errorf("COMMAND ran on for %v", d)
+	}
+}
+
 // A reader of peer's own messages that is gone ends nothing.
 func TestLockStderrClosed(t *testing.T) {
 	r := testcluster.StartAnyRedis(t)
