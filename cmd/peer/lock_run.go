@@ -20,12 +20,13 @@ import (
 )
 
 const (
-	// goodbye bounds what is left to do once the outcome is known: giving a lock
-	// back, closing connections.
-	goodbye = 2 * time.Second
+	// lastTry bounds giving a lock back, and goodbye closing connections after that:
+	// together they keep who waits for our exit code less than a second.
+	lastTry = 600 * time.Millisecond
+	goodbye = 300 * time.Millisecond
 	// farewell is goodbye for who leaves a queue: a person has pressed ^C, and
 	// nobody waits for a waiter that is gone.
-	farewell = goodbye / 4
+	farewell = 500 * time.Millisecond
 )
 
 // runLock waits, runs and gives back. Signals are caught from here on: before,
@@ -294,10 +295,24 @@ func startCommand(sigs chan os.Signal, cfg guard.Config) (*guard.Guard, error) {
 	return g, err
 }
 
+// release gives the lock back, unless its lease is over, and tries for no longer
+// than the lease lasts.
 func (inv *invocation) release(held *lockclient.Lock) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(inv), goodbye)
-	defer cancel()
-	return held.Release(ctx)
+	if err := held.Err(); err != nil {
+		return err
+	}
+	patience := min(lastTry, time.Until(held.Deadline()))
+	err := fmt.Errorf("release lock %q: no answer within %v", held.Name(), lastTry)
+	if patience <= 0 {
+		return err
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- held.Release(context.WithoutCancel(inv)) }()
+	select {
+	case err = <-answer:
+	case <-time.After(patience):
+	}
+	return err
 }
 
 // follow goes along with COMMAND until nothing of it is left, and says whether

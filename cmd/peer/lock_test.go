@@ -620,6 +620,32 @@ func TestLockKnownLossIsShort(t *testing.T) {
 	}
 }
 
+// Who waits for the exit code does not wait for a Redis that is gone: not when the
+// lock was lost, nor when COMMAND has ended by itself.
+func TestLockEndsWithoutRedis(t *testing.T) {
+	for script, want := range map[string]int{
+		`echo >"$0/ready"; while :; do touch "$0/last"; sleep 0.02; done`: exitLost,
+		`echo >"$0/ready"; sleep 1; touch "$0/last"; exit 3`:              3,
+	} {
+		r := testcluster.StartAnyRedis(t)
+		t.Cleanup(r.Heal)
+		dir := t.TempDir()
+		p := peerLock(t, r, "--ttl", "3s", "--grace", "100ms", "demo", "--", "sh", "-c", script, dir).start()
+		eventually(t, "COMMAND runs", holds(t, dir+"/ready", "\n"))
+		r.Stall()
+		if got := p.code(); got != want {
+			t.Errorf("%s: got code %d, want %d: %s", script, got, want, &p.errOut)
+		}
+		last, err := os.Stat(dir + "/last")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(last.ModTime()); d > 1500*time.Millisecond { // a half for a busy machine
+			t.Errorf("%s: peer ended %v after COMMAND", script, d)
+		}
+	}
+}
+
 // A reader of peer's own messages that is gone ends nothing.
 func TestLockStderrClosed(t *testing.T) {
 	r := testcluster.StartAnyRedis(t)
