@@ -25,6 +25,8 @@ const (
 	leaseBytes = 16
 	// redisTimeout bounds one question to Redis for an HTTP client.
 	redisTimeout = 5 * time.Second
+	// tryTimeout bounds a try, whose client wants to know at once.
+	tryTimeout = redisTimeout / 2
 )
 
 // leases are the locks that HTTP clients hold through this agent. A lease has no
@@ -296,20 +298,14 @@ func (t *leases) get(ctx context.Context, name string, q lockQuery, onWait func(
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(t.stopped, func() { cancel(errLeaving) })()
-	var seen lockclient.Waiting
-	opts := []lockclient.Option{
-		lockclient.WithTTL(q.ttl), lockclient.WithCommand(q.command), lockclient.WithPID(q.pid),
-		lockclient.OnWait(func(w lockclient.Waiting) {
-			seen = w
-			if onWait != nil {
-				onWait(w)
-			}
-		}),
+	opts := []lockclient.Option{lockclient.WithTTL(q.ttl), lockclient.WithCommand(q.command), lockclient.WithPID(q.pid)}
+	if onWait != nil {
+		opts = append(opts, lockclient.OnWait(onWait))
 	}
 	var l *lockclient.Lock
 	var err error
 	if q.wait == 0 {
-		tctx, cancel := context.WithTimeoutCause(ctx, redisTimeout, errSlowRedis)
+		tctx, cancel := context.WithTimeoutCause(ctx, tryTimeout, errTimeUp)
 		l, err = t.locks.TryAcquire(tctx, name, opts...)
 		cancel()
 	} else {
@@ -324,11 +320,9 @@ func (t *leases) get(ctx context.Context, name string, q lockQuery, onWait func(
 	if result := resultOf(err); result != "" {
 		t.observe(result, time.Since(began))
 	}
-	if errors.Is(err, errTimeUp) {
-		if st := t.locks.Stats(); !st.Up && st.LastError != nil {
-			return nil, redisProblem(st.LastError) // the queue did not move for want of it
-		}
-		return nil, timeUpProblem(name, q.wait, seen)
+	var held *lockclient.HeldError
+	if errors.Is(err, errTimeUp) && errors.As(err, &held) {
+		return nil, timeUpProblem(name, q.wait, held)
 	}
 	if err != nil {
 		return nil, lockError(name, err)

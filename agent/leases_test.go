@@ -389,7 +389,7 @@ func TestLeasesWithoutRedis(t *testing.T) {
 		wantProblem(t, "gone while waiting", err, 502, api.KindRedis, "is redis-server running there?")
 		_, err = w.table.acquire(ctx, "next", ask(t, 3000, 0))
 		wantProblem(t, "refused", err, 502, api.KindRedis, "refused")
-		if got := fmt.Sprint(w.observed); got != "[acquired unavailable acquired held unavailable]" {
+		if got := fmt.Sprint(w.observed); got != "[acquired unavailable acquired unavailable unavailable]" {
 			t.Errorf("observed %v", got)
 		}
 	})

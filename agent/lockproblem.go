@@ -81,14 +81,14 @@ func lostReason(err error) string {
 	return oneLine(lost.Reason)
 }
 
-func timeUpProblem(name string, wait time.Duration, seen lockclient.Waiting) error {
+func timeUpProblem(name string, wait time.Duration, held *lockclient.HeldError) error {
 	text := fmt.Sprintf("lock %q was not obtained in %v", name, wait)
 	p := api.NewProblem(http.StatusConflict, api.KindLockHeld, text, "wait longer with wait_ms, or with …/hold")
-	if p.Holder = apiHolder(seen.Holder); p.Holder != nil {
-		p.Detail += fmt.Sprintf("; it is held by %s", seen.Holder)
+	if p.Holder = apiHolder(held.Holder); p.Holder != nil {
+		p.Detail += fmt.Sprintf("; it is held by %s", held.Holder)
 	}
-	if seen.Position > 0 {
-		p.Detail += fmt.Sprintf("; this request was number %d in its queue", seen.Position)
+	if held.Position > 0 {
+		p.Detail += fmt.Sprintf("; this request was number %d in its queue", held.Position)
 	}
 	return p
 }

@@ -130,7 +130,7 @@ func resultOf(err error) string {
 	switch {
 	case err == nil:
 		return "acquired"
-	case errors.Is(err, lockclient.ErrHeld), errors.Is(err, errTimeUp):
+	case errors.Is(err, lockclient.ErrHeld):
 		return "held"
 	case errors.Is(err, lockclient.ErrUnavailable), errors.Is(err, errSlowRedis):
 		return "unavailable"

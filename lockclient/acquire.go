@@ -22,6 +22,10 @@ func (c *Client) TryAcquire(ctx context.Context, name string, opts ...Option) (*
 // ctx is done: then the error wraps ctx's cause. Waiters of all processes get
 // it in the order in which they asked.
 //
+// When ctx's deadline has passed, the error also says what is known: it is a
+// *HeldError if Redis said of late that others have the lock, and an
+// *UnavailableError if Redis has not answered. This holds for TryAcquire, too.
+//
 // When Redis cannot do it at the first question, Acquire returns an
 // *UnavailableError at once. A waiter that is in the queue already stays, asks
 // again until Redis is back, and keeps its place.
@@ -45,6 +49,18 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		return nil, ErrClosed
 	}
 	defer c.done()
+	if ctx.Err() != nil {
+		return c.obtain(ctx, r, wait) // it does not ask, so it knows nothing
+	}
+	l, err := c.obtain(ctx, r, wait)
+	if err != nil {
+		err = c.timeUp(ctx, r, err)
+	}
+	return l, err
+}
+
+// obtain asks for r's lock, and waits for it if it is to.
+func (c *Client) obtain(ctx context.Context, r *request, wait bool) (*Lock, error) {
 	if wait {
 		c.enlist(r)
 	}
@@ -66,7 +82,7 @@ func (c *Client) acquire(ctx context.Context, name string, wait bool, opts []Opt
 		return l, err
 	case !wait:
 		v, _ := decodeValue(a.holder)
-		return nil, &HeldError{Name: name, Holder: v.holder}
+		return nil, &HeldError{Name: r.name, Holder: v.holder}
 	}
 	return c.wait(ctx, r, sent, a)
 }

@@ -40,19 +40,31 @@ var (
 	ErrBadTTL = errors.New("bad time to live")
 )
 
-// HeldError says who has a lock that TryAcquire did not get.
+// HeldError says who has a lock that TryAcquire did not get, or Acquire not before
+// its context's deadline.
 type HeldError struct {
-	Name   string
-	Holder Holder
+	Name     string
+	Holder   Holder
+	Position int   // in the queue when time was up, from 1; 0 after a try
+	Cause    error // of the context; nil after a try
 }
 
 // Error names the holder.
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("lock %q is held by %s", e.Name, e.Holder)
+	s := fmt.Sprintf("lock %q is held by %s", e.Name, e.Holder)
+	if e.Cause != nil {
+		s += fmt.Sprintf(", with %d in line before this: %v", e.Position-1, e.Cause)
+	}
+	return s
 }
 
-// Unwrap returns ErrHeld.
-func (e *HeldError) Unwrap() error { return ErrHeld }
+// Unwrap returns ErrHeld, and e.Cause if there is one.
+func (e *HeldError) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{ErrHeld}
+	}
+	return []error{ErrHeld, e.Cause}
+}
 
 // LostError says why a lock was lost. It unwraps to ErrLost and to Reason.
 type LostError struct {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +20,13 @@ import (
 )
 
 const (
-	// goodbye bounds what is left to do once the outcome is known: giving a lock
-	// back, closing connections.
-	goodbye = 2 * time.Second
+	// lastTry bounds giving a lock back, and goodbye closing connections after that:
+	// together they keep who waits for our exit code less than a second.
+	lastTry = 600 * time.Millisecond
+	goodbye = 300 * time.Millisecond
 	// farewell is goodbye for who leaves a queue: a person has pressed ^C, and
 	// nobody waits for a waiter that is gone.
-	farewell = goodbye / 4
+	farewell = 500 * time.Millisecond
 )
 
 // runLock waits, runs and gives back. Signals are caught from here on: before,
@@ -92,41 +94,28 @@ func within(d time.Duration, f func()) {
 
 var errTimeUp = errors.New("time is up")
 
-// acquire waits for the lock until a signal or --wait ends it.
+// answerWithin is how long a Redis may take to answer when nobody wants to wait
+// for the lock. A connection over TLS to another continent takes one second.
+const answerWithin = 2 * time.Second
+
+// acquire waits for the lock until a signal or --wait ends it. After a shorter wait
+// than a first answer may take it still learns who has the lock: a lock that is held
+// and a Redis that does not answer end with different codes.
 func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-chan os.Signal) (*lockclient.Lock, error) {
 	ctx, cancel := context.WithCancelCause(inv)
 	defer cancel(nil)
-	if !call.forever && call.wait > 0 {
-		t := time.AfterFunc(call.wait, func() { cancel(errTimeUp) })
-		defer t.Stop()
-	}
 	type outcome struct {
 		lock *lockclient.Lock
 		err  error
 	}
-	var seen lockclient.Waiting // written by the acquiring goroutine, read when it has ended
 	done := make(chan outcome, 1)
 	go func() {
-		var o outcome
-		if !call.forever && call.wait == 0 {
-			o.lock, o.err = client.TryAcquire(ctx, call.name)
-		} else {
-			o.lock, o.err = client.Acquire(ctx, call.name, lockclient.OnWait(func(w lockclient.Waiting) {
-				seen = w
-				if w.Position <= 2 { // its turn may come before it is told that it is the first
-					inv.ahead.Prepare(guard.Config{Title: call.name, Env: openEnv(inv.environ), Hold: w.Handle()})
-				}
-				inv.showWaiting(call.name, w)
-			}))
-		}
-		done <- o
+		lock, err := inv.ask(ctx, client, call)
+		done <- outcome{lock, err}
 	}()
 	select {
 	case o := <-done:
-		if seen.Position == 0 && errors.Is(o.err, errTimeUp) {
-			seen.Holder = holderOf(client, call.name) // time was up before the first answer
-		}
-		return o.lock, inv.notAcquired(call, o.err, seen)
+		return o.lock, inv.notAcquired(call, o.err)
 	case s := <-sigs:
 		cancel(errors.New("interrupted"))
 		select {
@@ -141,23 +130,49 @@ func (inv *invocation) acquire(client *lockclient.Client, call lockCall, sigs <-
 	}
 }
 
-// notAcquired turns what Acquire said into what to tell and to end with.
-func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Waiting) error {
+// ask asks for the lock as call says.
+func (inv *invocation) ask(ctx context.Context, client *lockclient.Client, call lockCall) (*lockclient.Lock, error) {
+	onWait := lockclient.OnWait(func(w lockclient.Waiting) {
+		if w.Position <= 2 { // its turn may come before it is told that it is the first
+			inv.ahead.Prepare(guard.Config{Title: call.name, Env: openEnv(inv.environ), Hold: w.Handle()})
+		}
+		inv.showWaiting(call.name, w)
+	})
+	if call.forever {
+		return client.Acquire(ctx, call.name, onWait)
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, cmp.Or(call.wait, answerWithin), errTimeUp)
+	defer cancel()
+	if call.wait == 0 {
+		return client.TryAcquire(timed, call.name)
+	}
+	held, err := client.Acquire(timed, call.name, onWait)
+	if rest := answerWithin - call.wait; rest > 0 && errors.Is(err, lockclient.ErrUnavailable) && timed.Err() != nil {
+		timed, cancel := context.WithTimeout(ctx, rest)
+		defer cancel()
+		if info, ierr := client.Inspect(timed, call.name); ierr == nil && info.Holder != nil {
+			err = &lockclient.HeldError{Name: call.name, Holder: *info.Holder, Cause: errTimeUp}
+		}
+	}
+	return held, err
+}
+
+// notAcquired turns what Acquire said into what to tell and to end with. Only a
+// lock that somebody is known to hold ends with --exit-on-timeout: a fleet whose
+// Redis does not answer would otherwise skip its work in silence.
+func (inv *invocation) notAcquired(call lockCall, err error) error {
 	if err == nil {
 		return nil
 	}
 	var held *lockclient.HeldError
 	var u *lockclient.UnavailableError
 	switch {
-	case errors.As(err, &held):
+	case errors.As(err, &held) && held.Cause == nil:
 		return withCode(call.onTimeout, fmt.Errorf("%s: %s is held by %s", inv.verb.name, call.name, held.Holder))
-	case errors.Is(err, errTimeUp):
-		text := fmt.Sprintf("%s: %s was not obtained in %v", inv.verb.name, call.name, call.wait)
-		if seen.Holder.Node != "" {
-			text += fmt.Sprintf("; held by %s", seen.Holder)
-		}
-		if seen.Position > 0 {
-			text += fmt.Sprintf(", %s in line", ordinal(seen.Position))
+	case errors.As(err, &held):
+		text := fmt.Sprintf("%s: %s was not obtained in %v; held by %s", inv.verb.name, call.name, call.wait, held.Holder)
+		if held.Position > 0 {
+			text += fmt.Sprintf(", %s in line", ordinal(held.Position))
 		}
 		return withCode(call.onTimeout, errors.New(text))
 	case errors.As(err, &u):
@@ -168,17 +183,6 @@ func (inv *invocation) notAcquired(call lockCall, err error, seen lockclient.Wai
 		return inv.usage("%v", strings.TrimPrefix(err.Error(), "acquire lock: "))
 	}
 	return fmt.Errorf("%s: %w", inv.verb.name, err)
-}
-
-// holderOf asks who has a lock, and takes no long time over it.
-func holderOf(client *lockclient.Client, name string) lockclient.Holder {
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
-	defer cancel()
-	info, err := client.Inspect(ctx, name)
-	if err != nil || info.Holder == nil {
-		return lockclient.Holder{}
-	}
-	return *info.Holder
 }
 
 func codeOfRedis(u *lockclient.UnavailableError) int {
@@ -314,10 +318,24 @@ func startCommand(sigs chan os.Signal, ahead *guard.Ahead, cfg guard.Config) (*g
 	return g, err
 }
 
+// release gives the lock back, unless its lease is over, and tries for no longer
+// than the lease lasts.
 func (inv *invocation) release(held *lockclient.Lock) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(inv), goodbye)
-	defer cancel()
-	return held.Release(ctx)
+	if err := held.Err(); err != nil {
+		return err
+	}
+	patience := min(lastTry, time.Until(held.Deadline()))
+	err := fmt.Errorf("release lock %q: no answer within %v", held.Name(), lastTry)
+	if patience <= 0 {
+		return err
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- held.Release(context.WithoutCancel(inv)) }()
+	select {
+	case err = <-answer:
+	case <-time.After(patience):
+	}
+	return err
 }
 
 // follow goes along with COMMAND until nothing of it is left, and says whether
@@ -327,6 +345,7 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 	look := time.NewTicker(min(max(call.ttl/30, 5*time.Millisecond), 100*time.Millisecond))
 	defer look.Stop()
 	lose := held.Lost()
+	var kill time.Time // when it is lost
 	for {
 		select {
 		case <-g.Done():
@@ -336,18 +355,17 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 				deadline = d
 				g.Extend(d)
 			}
-			if lost && !time.Now().Before(deadline) {
-				g.Kill()
-			}
 		case <-lose:
 			lost, lose = true, nil
-			if g.Stop(deadline); !time.Now().Before(deadline) {
-				g.Kill()
-			}
+			kill = time.Now().Add(guard.DeadlinesOf(time.Until(deadline), call.grace, true).Kill)
+			g.Stop(kill)
 		case s := <-sigs:
 			g.Signal(s.(syscall.Signal))
 		case s := <-g.Suspended():
 			inv.suspend(held, call, g, s)
+		}
+		if lost && !time.Now().Before(kill) {
+			g.Kill() // the guard has done it, unless it is stopped
 		}
 	}
 }
@@ -356,7 +374,7 @@ func (inv *invocation) follow(held *lockclient.Lock, deadline time.Time, call lo
 // a shell that would continue it.
 func (inv *invocation) suspend(held *lockclient.Lock, call lockCall, g *guard.Guard, _ syscall.Signal) {
 	stopSelf(g, func() {
-		left := time.Until(held.Deadline()) - call.grace
+		left := guard.DeadlinesOf(time.Until(held.Deadline()), call.grace, false).Term
 		inv.note("suspended; the lock %s is lost unless it goes on within %s", cell(call.name), short(left))
 	})
 }

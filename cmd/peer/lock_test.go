@@ -262,6 +262,45 @@ func TestLockRedisOutOfReach(t *testing.T) {
 	}
 }
 
+// A Redis that does not answer is no holder: nobody skips the work in silence, and
+// nobody waits long to hear of it.
+func TestLockSilentRedisIsNotHeld(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	r.Stall()
+	t.Cleanup(r.Heal)
+	for _, flags := range [][]string{
+		{"--wait", "0", "--exit-on-timeout", "0"},
+		{"--wait", "10ms", "--exit-on-timeout", "0"},
+		{"--wait", "1s", "--exit-on-timeout", "0"},
+		{"--wait", "2s"},
+	} {
+		start := time.Now()
+		p := peerLock(t, r, append(flags, "demo", "--", "true")...)
+		if got := p.run(); got != exitUnavailable || !strings.Contains(p.errOut.String(), "no answer for") {
+			t.Errorf("%v: got code %d, want %d; it says %s", flags, got, exitUnavailable, &p.errOut)
+		}
+		if d := time.Since(start); d > 3*time.Second {
+			t.Errorf("%v: took %v", flags, d)
+		}
+	}
+}
+
+// A wait that is shorter than the way to Redis still learns of the holder.
+func TestLockShortWaitOverALongWay(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	if _, err := lockClient(t, r).Acquire(context.Background(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	r.Slow(200 * time.Millisecond)
+	t.Cleanup(r.Heal)
+	for wait, want := range map[string]int{"0": exitTimeout, "10ms": exitTimeout} {
+		p := peerLock(t, r, "--wait", wait, "demo", "--", "true")
+		if got := p.run(); got != want || !strings.Contains(p.errOut.String(), "held by test") {
+			t.Errorf("--wait %s: got code %d, want %d; it says %s", wait, got, want, &p.errOut)
+		}
+	}
+}
+
 // A grant that too few replicas know of is none.
 func TestLockWaitsForReplicas(t *testing.T) {
 	r := testcluster.StartRedis(t)
@@ -578,6 +617,54 @@ func TestLockTakenByForce(t *testing.T) {
 	again.Args = []string{"peer", "unlock", "--force", "demo"}
 	if got := again.run(); got != exitNo {
 		t.Errorf("unlock of a free lock: code %d: %s", got, &again.errOut)
+	}
+}
+
+// Once the lock is known to be lost COMMAND has half a second, not its grace: the
+// next holder runs beside it.
+func TestLockKnownLossIsShort(t *testing.T) {
+	r := testcluster.StartAnyRedis(t)
+	dir := t.TempDir()
+	p := peerLock(t, r, "--ttl", "10m", "--grace", "20s", "demo", "--", "sh", "-c", stubborn, dir)
+	p.Stdout, p.Stderr = nil, nil
+	p.start()
+	pid := number(t, dir+"/command")
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if _, err := lockClient(t, r).ForceRelease(context.Background(), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if got := p.code(); got != exitLost {
+		t.Errorf("got code %d, want %d", got, exitLost)
+	}
+	if d := time.Since(start); d > 5*time.Second { // 0.5 s on an idle machine; its grace is 20 s
+		t.Errorf("COMMAND ran on for %v", d)
+	}
+}
+
+// Who waits for the exit code does not wait for a Redis that is gone: not when the
+// lock was lost, nor when COMMAND has ended by itself.
+func TestLockEndsWithoutRedis(t *testing.T) {
+	for script, want := range map[string]int{
+		`echo >"$0/ready"; while :; do touch "$0/last"; sleep 0.02; done`: exitLost,
+		`echo >"$0/ready"; sleep 1; touch "$0/last"; exit 3`:              3,
+	} {
+		r := testcluster.StartAnyRedis(t)
+		t.Cleanup(r.Heal)
+		dir := t.TempDir()
+		p := peerLock(t, r, "--ttl", "3s", "--grace", "100ms", "demo", "--", "sh", "-c", script, dir).start()
+		eventually(t, "COMMAND runs", holds(t, dir+"/ready", "\n"))
+		r.Stall()
+		if got := p.code(); got != want {
+			t.Errorf("%s: got code %d, want %d: %s", script, got, want, &p.errOut)
+		}
+		last, err := os.Stat(dir + "/last")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(last.ModTime()); d > 1500*time.Millisecond { // a half for a busy machine
+			t.Errorf("%s: peer ended %v after COMMAND", script, d)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ type supervisor struct {
 	cmd      runOrder
 	pgid     int   // the command's process id and group
 	deadline int64 // on the machine's clock
-	grace    int64 // before the deadline: at most half of what the lease was when it was told
+	term     int64 // when it gets TERM, before that
 	ended    bool  // the command was reaped
 	reaped   bool  // no child is left
 
@@ -230,15 +230,11 @@ func (s *supervisor) obey(o order) {
 	}
 }
 
-// killAhead is how long before its deadline a command gets KILL, unless its grace
-// is short: on a busy host it takes a while to die.
-const killAhead = 50 * time.Millisecond
-
-// extend notes a new deadline. A lease that begins short, as one that was handed
-// over does, is renewed before half of it is over: only then is it in danger.
+// extend notes a new deadline.
 func (s *supervisor) extend(deadline int64) {
-	s.deadline = deadline - int64(min(killAhead, s.cmd.Grace/10))
-	s.grace = min(int64(s.cmd.Grace), (deadline-clock())/2)
+	now := clock()
+	d := DeadlinesOf(time.Duration(deadline-now), s.cmd.Grace, false)
+	s.term, s.deadline = now+int64(d.Term), now+int64(d.Kill)
 }
 
 // pass hands a signal of the holder's on to the command's group.
@@ -343,7 +339,7 @@ func (s *supervisor) stop(kill int64) {
 // keepTime does what the clock says.
 func (s *supervisor) keepTime() {
 	now := clock()
-	if !s.stopping && now >= s.deadline-s.grace {
+	if !s.stopping && now >= s.term {
 		s.stop(s.deadline)
 	}
 	if (s.stopping || s.clearing) && now >= min(s.killAt, s.deadline) {
@@ -361,7 +357,7 @@ func (s *supervisor) pause() time.Duration {
 	if ends || ((s.stopping || s.clearing) && clock() >= s.killAt) {
 		return tick
 	}
-	next := s.deadline - s.grace
+	next := s.term
 	if s.stopping {
 		next = s.killAt
 	}
