@@ -210,7 +210,7 @@ func (k kill) kill(peer int) bool {
 		if k.v.command {
 			pids = append(pids, childrenOf(guard)...)
 		}
-		if k.v.guard {
+		if k.v.guard && (k.v.peer || len(childrenOf(guard)) > 0) { // one without a COMMAND is replaced
 			pids = append(pids, guard)
 		}
 	}
