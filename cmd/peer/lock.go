@@ -50,9 +50,10 @@ and the next one in line begins at once, as it does when COMMAND or lock-guard i
 killed. When peer and lock-guard are both killed (as by an OOM killer that takes the
 whole unit, or with the host), the next one waits until --ttl has passed.
 
-When the loss is known, because somebody took the lock by force, deleted its key or
-flushed the Redis, the next holder may run already: then COMMAND gets TERM at once
-and KILL at most half a second later, however long --grace is.
+When peer knows that the lock is lost, the next holder may run already: then COMMAND
+gets TERM at once and KILL at most half a second later, however long --grace is. Of a
+lock taken by force peer knows at once; of a key that was deleted or a Redis that was
+flushed with its next renewal, a third of --ttl later at most.
 
 The Redis is that of the agent's settings: --redis, PEER_REDIS_URL or the
 configuration file. Beside a ` + "`peer dev`" + ` none is needed.`,
