@@ -129,7 +129,10 @@ func (k kill) round(wait, slow time.Duration, ends bool, family string) (pause t
 	}
 	if ends {
 		// A daemon in a session of its own would be let go.
-		family = `(trap '' TERM; sleep 60) & : >"$0/ready"; until test -e "$0/end"; do sleep 0.005; done`
+		family = `: >"$0/ready"; until test -e "$0/end"; do sleep 0.005; done`
+		if !k.v.peer || !k.v.guard { // else nobody is left to stop a child
+			family = `(trap '' TERM; sleep 60) & ` + family
+		}
 	}
 	held, err := k.c.Acquire(context.Background(), k.name)
 	if err != nil {
