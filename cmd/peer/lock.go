@@ -48,7 +48,8 @@ COMMAND's parent is lock-guard, a second process of peer. When peer is killed wi
 -9, COMMAND gets TERM, and KILL --grace later; lock-guard then gives the lock back,
 and the next one in line begins at once, as it does when COMMAND or lock-guard is
 killed. When peer and lock-guard are both killed (as by an OOM killer that takes the
-whole unit, or with the host), the next one waits until --ttl has passed.
+whole unit, or with the host), or peer just before COMMAND starts, the next one waits
+until --ttl has passed.
 
 When peer knows that the lock is lost, the next holder may run already: then COMMAND
 gets TERM at once and KILL at most half a second later, however long --grace is. Of a
