@@ -375,7 +375,7 @@ func TestLeasesWithoutRedis(t *testing.T) {
 		_, err := w.table.acquire(ctx, "next", ask(t, 3000, 0))
 		wantProblem(t, "out of memory", err, 502, api.KindRedis, "raise maxmemory")
 		_, err = w.table.renew(ctx, "demo", l.Lease)
-		wantProblem(t, "renewed, out of memory", err, 502, api.KindRedis, "out of memory: OOM")
+		wantProblem(t, "renewed, out of memory", err, 502, api.KindRedis, "out of memory: its memory is full")
 		w.redis.SetError("")
 		if _, err = w.table.renew(ctx, "demo", l.Lease); err != nil {
 			t.Errorf("renewed when it is well: %v", err)
