@@ -265,14 +265,6 @@ func (c *Cluster) exchange(addr netip.AddrPort) error {
 	return nil
 }
 
-// exchanged waits until no exchange is under way, for a round trip at most: whoever
-// has taken this peer in by now has answered, and shall be told that it leaves.
-func (c *Cluster) exchanged() {
-	for end := time.Now().Add(exchangeMost); c.exchanges.Load() > 0 && time.Now().Before(end); {
-		time.Sleep(exchangeMost / 50)
-	}
-}
-
 // JoinOutcome is what came of one address given to Join.
 type JoinOutcome struct {
 	Addr string

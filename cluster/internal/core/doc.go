@@ -26,12 +26,12 @@
 //
 //   - A majority of all partners decides at once.
 //   - Two accusers decide after a short wait in which they asked again and again and
-//     nobody said that it hears the member. Who is out of rotation itself, or hears
-//     few, waits for longer.
+//     nobody said that it hears the member. A peer that is out of rotation itself, or
+//     that hears few, waits for longer.
 //   - If the address of a member refuses, one accuser is enough after a shorter wait,
-//     and more accusers than hearers: its process is gone, or a firewall refuses. Who
-//     refuses this peer too is not waited for. So a lone survivor, whose partners are
-//     all gone, decides within a round trip.
+//     and more accusers than hearers: its process is gone, or a firewall refuses. A
+//     partner whose own address refuses this peer is not waited for. So a lone
+//     survivor, whose partners are all gone, decides within a round trip.
 //
 // The decision is announced to everybody: in a large cluster each member is told by
 // two of the neighbours of the one that went, and a tick later, when they know which
@@ -42,24 +42,24 @@
 //     loses packets, nobody hears it;
 //   - SWIM's verdict, slow and sure, after the partners were asked, another one
 //     does not hear the member either, and none does. That nobody answers proves
-//     nothing, and who is out of rotation itself decides nothing. A suspect that
-//     nobody heard for buryAfter needs no verdict of SWIM's;
+//     nothing, and a peer that is out of rotation itself decides nothing. A suspect
+//     that nobody heard for buryAfter needs no verdict of SWIM's;
 //   - a peer in doubt of its view, or whose own dials a member refuses, for its own
 //     view alone and never for anybody else's.
 //
 // A peer doubts its view when it hears nobody, or fewer than half of its partners
 // while it looks for more: most members may have died in one instant, and it cannot
 // tell who is left. It looks twice as far along the ring with every tick until it
-// hears three on either side, and shows as suspect of whom it had no sign of life
-// since. The doubt ends when it hears all its partners that are in rotation. It
-// accuses as others do, but decides only when nobody contradicted for doubtWait, and
-// in its tables it does not vouch for whom it doubts.
+// hears three on either side. Until then it shows each member as suspect that gave
+// no sign of life since. The doubt ends when it hears all its partners that are in
+// rotation. It accuses as others do, but decides only when nobody contradicted for
+// doubtWait, and its tables do not vouch for the members that it doubts.
 //
 // A verdict that comes in a table exchange may be old. If it accuses a member that
 // is alive here, then that member is told first, and the verdict counts when no
 // answer comes in askWait. A member's own word is no hearsay and counts at once. A
-// member that is unknown here is taken as the table has it, and as suspect if who
-// sent the table does not vouch for it.
+// member that is unknown here is taken as the table has it, and as suspect if the
+// sender of the table does not vouch for it.
 //
 // A member that is heard and whose address nobody can dial is suspect, never
 // failed, until somebody could dial it.

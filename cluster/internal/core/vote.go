@@ -229,8 +229,8 @@ func (c *Core) judge(r *row) {
 			c.ask(r) // again and again until it is decided: an answer may be lost
 		}
 	}
-	// Two suffice if nobody hears it. Who is out himself asks for longer, and so does
-	// who hears few: those that he can count are no majority.
+	// Two suffice if nobody hears it. A peer that is out itself asks for longer, and so
+	// does one that hears few: those that it can count are no majority.
 	wait := silenceWait
 	if c.own.out || c.few > 0 {
 		wait = doubtWait
@@ -249,8 +249,9 @@ func (c *Core) judge(r *row) {
 	c.show(r)
 }
 
-// judgeSwim decides on r, which SWIM holds dead or would by now: another who was asked must say
-// that it does not hear r, and none that it does. That nobody answers proves nothing.
+// judgeSwim decides on r, which SWIM holds dead or would by now: another partner that
+// was asked must say that it does not hear r, and none that it does. That nobody
+// answers proves nothing.
 func (c *Core) judgeSwim(r *row, t tally) {
 	switch {
 	case c.own.out: // then so may SWIM's messages be: others decide
